@@ -1,1 +1,8 @@
-//! poolctl-runtime
+//! What every binary of the project does the same way: logs, shutdown, announced addresses, metrics and health.
+
+pub mod admin;
+pub mod announce;
+mod shutdown;
+pub mod telemetry;
+
+pub use shutdown::Shutdown;

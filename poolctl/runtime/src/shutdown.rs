@@ -1,0 +1,76 @@
+//! Graceful shutdown: the first signal asks, the second insists.
+
+use std::future::Future;
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Tells every part of a process that it should stop.
+///
+/// Clones share one state. A part waits with [`Shutdown::requested`] and finishes what it has begun.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    token: CancellationToken,
+}
+
+impl Shutdown {
+    /// Exit status of a process that was told a second time to stop: 128 + SIGINT, as shells report it.
+    const INSISTED_EXIT_CODE: i32 = 130;
+
+    /// One that only [`Shutdown::request`] triggers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One that SIGTERM and SIGINT trigger. A second signal ends the process at once.
+    ///
+    /// # Errors
+    /// The signal handlers could not be installed.
+    pub fn on_signals() -> io::Result<Self> {
+        let shutdown = Self::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let trigger = shutdown.clone();
+        tokio::spawn(async move {
+            let mut asked_before = false;
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if asked_before {
+                    tracing::warn!("second signal: stopping at once");
+                    std::process::exit(Self::INSISTED_EXIT_CODE);
+                }
+                asked_before = true;
+                tracing::info!("stopping: finishing what has begun; a second signal stops at once");
+                trigger.request();
+            }
+        });
+        Ok(shutdown)
+    }
+
+    /// Asks every part to stop.
+    pub fn request(&self) {
+        self.token.cancel();
+    }
+
+    /// Whether stopping was asked for.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Resolves when stopping is asked for, at once if it was already.
+    pub fn requested(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.token.clone().cancelled_owned()
+    }
+
+    /// One that stops with this one, or alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { token: self.token.child_token() }
+    }
+}
