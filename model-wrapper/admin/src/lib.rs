@@ -3,9 +3,14 @@
 //! The autoscaler specializes and drains replicas through it, on a cluster and on one machine alike; the wrapper serves it.
 //! Both use the types here, so that the contract exists once.
 
+mod client;
+mod connections;
 mod messages;
+mod token;
 
+pub use client::{AdminClient, AdminError, Timeouts};
 pub use messages::{
-    ConflictResponse, DrainResponse, ModelSource, Phases, SpecializeRequest, SpecializeResponse, StateResponse,
-    WrapperState,
+    ConflictResponse, DrainResponse, ErrorResponse, ModelSource, Phases, SpecializeRequest, SpecializeResponse,
+    StateResponse, WrapperState,
 };
+pub use token::{KeyError, MAX_TOKEN_BYTES, TokenClaims, TokenError, TokenSigner, TokenVerifier};

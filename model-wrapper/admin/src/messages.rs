@@ -127,3 +127,10 @@ pub struct DrainResponse {
     /// How long it took.
     pub drained_after_ms: u64,
 }
+
+/// Body of every error but 409.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorResponse {
+    /// For people.
+    pub error: String,
+}
