@@ -4,11 +4,11 @@
 //! `local` runs replicas as child processes of this machine; the Kubernetes adapter implements the same trait, and the same
 //! behavioural tests run on both.
 
+pub mod local;
 mod replica;
 
-pub use replica::{
-    Claim, Expected, Lifecycle, NewReplica, Patch, Replica, ReplicaState, ReplicaUid, ServingIdentity,
-};
+pub use local::{LocalCluster, LocalSettings};
+pub use replica::{Claim, Expected, Lifecycle, NewReplica, Patch, Replica, ReplicaState, ReplicaUid, ServingIdentity};
 
 use std::future::Future;
 
@@ -53,6 +53,9 @@ pub enum ClusterError {
     /// The cluster cannot hold another replica now.
     #[error("no capacity for another replica: {0}")]
     NoCapacity(String),
+    /// The request itself is wrong: repeating it cannot help.
+    #[error("the replica was refused: {0}")]
+    Rejected(String),
     /// The replica could not be started.
     #[error("starting replica {name} failed: {reason}")]
     Start {

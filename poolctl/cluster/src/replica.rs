@@ -77,6 +77,14 @@ pub struct Claim {
     pub deadline: SystemTime,
 }
 
+impl Claim {
+    /// Whether the revision that claims is in `namespace`: an owner and what it owns always are in the same one.
+    #[must_use]
+    pub fn is_in_namespace(&self, namespace: &str) -> bool {
+        self.revision.split_once('/').is_some_and(|(owner, _)| owner == namespace)
+    }
+}
+
 /// The labels that make a replica part of a Knative revision: `serving.knative.dev/{revision,revisionUID,service,configuration}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServingIdentity {
@@ -132,6 +140,15 @@ pub struct Expected {
     pub claim_id: Option<String>,
 }
 
+impl Expected {
+    /// Whether `replica` is as expected.
+    #[must_use]
+    pub fn is_met_by(&self, replica: &Replica) -> bool {
+        self.state.is_none_or(|state| state == replica.state)
+            && self.claim_id.as_ref().is_none_or(|id| replica.claim.as_ref().is_some_and(|claim| claim.id == *id))
+    }
+}
+
 /// A write to a replica. Fields left `None` stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patch {
@@ -141,6 +158,21 @@ pub struct Patch {
     pub claim: Option<Claim>,
     /// New serving identity; `Some(None)` takes the Knative labels off.
     pub serving: Option<Option<ServingIdentity>>,
+}
+
+impl Patch {
+    /// Writes the fields that are set.
+    pub fn apply_to(&self, replica: &mut Replica) {
+        if let Some(state) = self.state {
+            replica.state = state;
+        }
+        if let Some(claim) = &self.claim {
+            replica.claim = Some(claim.clone());
+        }
+        if let Some(serving) = &self.serving {
+            replica.serving.clone_from(serving);
+        }
+    }
 }
 
 /// A replica to start.

@@ -1,0 +1,273 @@
+//! One replica's process: started, observed, stopped, reaped.
+
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::{Semaphore, watch};
+
+use super::LocalSettings;
+use super::lines::{Announced, Lines};
+use super::metrics::{LocalMetrics, StartOutcome};
+use super::store::{StopSignal, Store};
+use crate::{ClusterError, Lifecycle, Replica, ReplicaUid};
+
+/// Time that a replica which failed to start has to end by itself: its own exit status says more than our SIGKILL.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// What starting a replica takes.
+pub(super) struct Launch {
+    pub(super) settings: LocalSettings,
+    pub(super) metrics: Arc<LocalMetrics>,
+    pub(super) refills: Arc<Semaphore>,
+    pub(super) cold_starts: Arc<Semaphore>,
+}
+
+// === impl Slots ===
+
+/// Room for replicas. A slot is held from a replica's creation until its record and its process are gone.
+#[derive(Clone)]
+pub(super) struct Slots {
+    limit: usize,
+    taken: Arc<watch::Sender<usize>>,
+    metrics: Arc<LocalMetrics>,
+}
+
+/// One replica's room, given back when dropped.
+pub(super) struct Slot(Slots);
+
+impl Slots {
+    pub(super) fn new(limit: usize, metrics: Arc<LocalMetrics>) -> Self {
+        metrics.replicas_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        Self { limit, taken: Arc::new(watch::Sender::new(0)), metrics }
+    }
+
+    pub(super) fn take(&self) -> Result<Slot, ClusterError> {
+        let taken = self.taken.send_if_modified(|taken| {
+            let room = *taken < self.limit;
+            *taken += usize::from(room);
+            room
+        });
+        if !taken {
+            return Err(ClusterError::NoCapacity(format!("this machine's limit is {} replicas", self.limit)));
+        }
+        self.metrics.replicas.inc();
+        Ok(Slot(self.clone()))
+    }
+
+    pub(super) async fn all_free(&self) {
+        // It cannot fail: `self` holds the sender.
+        let _ = self.taken.subscribe().wait_for(|taken| *taken == 0).await;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.metrics.replicas.dec();
+        self.0.taken.send_modify(|taken| *taken -= 1);
+    }
+}
+
+// === impl Supervisor ===
+
+struct Supervisor {
+    launch: Arc<Launch>,
+    /// Weak: a running process must not keep the cluster alive, or nothing would ever stop it.
+    store: Weak<Store>,
+    uid: ReplicaUid,
+    name: String,
+    cold_start: bool,
+    created: std::time::SystemTime,
+    /// The last thing it said on stderr: the best reason there is for an exit.
+    last_words: Arc<Mutex<String>>,
+}
+
+/// Runs the replica's process until `stop`, then gives `slot` back.
+pub(super) fn supervise(launch: &Arc<Launch>, store: &Arc<Store>, replica: &Replica, stop: StopSignal, slot: Slot) {
+    let supervisor = Supervisor {
+        launch: Arc::clone(launch),
+        store: Arc::downgrade(store),
+        uid: replica.uid.clone(),
+        name: replica.name.clone(),
+        cold_start: replica.claim.is_some(),
+        created: replica.created,
+        last_words: Arc::default(),
+    };
+    tokio::spawn(async move {
+        supervisor.run(stop).await;
+        drop(slot);
+    });
+}
+
+impl Supervisor {
+    async fn run(self, mut stop: StopSignal) {
+        let spawns = if self.cold_start { &self.launch.cold_starts } else { &self.launch.refills };
+        let permit = tokio::select! {
+            permit = spawns.acquire() => permit,
+            _ = &mut stop => return self.launch.metrics.count_start(StartOutcome::Stopped),
+        };
+        let mut child = match self.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                let program = self.launch.settings.wrapper.display();
+                self.exited(format!("cannot run {program}: {error}"));
+                self.launch.metrics.count_start(StartOutcome::Failed);
+                drop(permit);
+                let _ = stop.await;
+                return;
+            }
+        };
+        let pid = child.id();
+        self.observe(|replica| replica.pid = pid);
+        let Some(stdout) = child.stdout.take() else { unreachable!("stdout was asked to be a pipe") };
+        let mut stdout = Lines::new(stdout);
+
+        let started = tokio::select! {
+            started = self.start(&mut stdout) => started,
+            _ = &mut stop => {
+                self.launch.metrics.count_start(StartOutcome::Stopped);
+                self.terminate(&mut child).await;
+                return;
+            }
+        };
+        drop(permit);
+        if let Err(reason) = started {
+            self.launch.metrics.count_start(StartOutcome::Failed);
+            let status = match tokio::time::timeout(SETTLE, child.wait()).await {
+                Ok(status) => status.ok(),
+                Err(_) => self.kill(&mut child).await,
+            };
+            self.exited(format!("{reason} ({})", self.describe(status)));
+            let _ = stop.await;
+            return;
+        }
+        self.launch.metrics.count_start(StartOutcome::Ready);
+
+        tokio::select! {
+            status = child.wait() => {
+                self.exited(self.describe(status.ok()));
+                let _ = stop.await;
+            }
+            _ = &mut stop => self.terminate(&mut child).await,
+            () = self.echo(&mut stdout) => unreachable!("echo never returns"),
+        }
+    }
+
+    fn spawn(&self) -> std::io::Result<Child> {
+        let settings = &self.launch.settings;
+        let mut command = Command::new(&settings.wrapper);
+        command
+            .args(["--pooled", "--exit-on-stdin-close"])
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"])
+            .args(["--claim-key", &settings.claim_key, "--pod-uid", &self.uid.0])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Its own group: Ctrl-C reaches this process only, which then stops its replicas in order.
+            .process_group(0)
+            .kill_on_drop(true);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("KFERVING_") {
+                command.env_remove(name);
+            }
+        }
+        command.envs(&settings.environment);
+        let mut child = command.spawn()?;
+        if let Some(stderr) = child.stderr.take() {
+            let name = self.name.clone();
+            let last_words = Arc::clone(&self.last_words);
+            tokio::spawn(async move {
+                let mut lines = Lines::new(stderr);
+                while let Some(line) = lines.next().await {
+                    tracing::info!(target: "wrapper", replica = %name, "{line}");
+                    *last_words.lock() = line;
+                }
+            });
+        }
+        Ok(child)
+    }
+
+    /// Waits until the replica is ready; the reason why it never will be otherwise.
+    async fn start(&self, stdout: &mut Lines<ChildStdout>) -> Result<(), String> {
+        let timeout = self.launch.settings.start_timeout;
+        let announced = tokio::time::timeout(timeout, announced(stdout))
+            .await
+            .map_err(|_| format!("it was not ready after {timeout:?}"))??;
+        let startup = self.created.elapsed().unwrap_or(Duration::ZERO);
+        self.launch.metrics.startup.observe(startup.as_secs_f64());
+        self.observe(|replica| {
+            replica.lifecycle = announced;
+            replica.startup = Some(startup);
+        });
+        Ok(())
+    }
+
+    /// Keeps stdout empty, so that a replica that writes to it does not block.
+    async fn echo(&self, stdout: &mut Lines<ChildStdout>) {
+        while let Some(line) = stdout.next().await {
+            tracing::info!(target: "wrapper", replica = %self.name, "{line}");
+        }
+        std::future::pending().await
+    }
+
+    /// SIGTERM, the grace, SIGKILL; returns when the process is reaped.
+    async fn terminate(&self, child: &mut Child) {
+        // `id` is some until the child is reaped, so the signal cannot hit a process that got its number later.
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+            // The only failure is that it has just ended, which `wait` sees.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let grace = self.launch.settings.stop_grace;
+        if tokio::time::timeout(grace, child.wait()).await.is_err() {
+            tracing::warn!(replica = %self.name, ?grace, "did not end after SIGTERM: killing it");
+            self.launch.metrics.kills.inc();
+            self.kill(child).await;
+        }
+    }
+
+    async fn kill(&self, child: &mut Child) -> Option<ExitStatus> {
+        if let Err(error) = child.start_kill() {
+            tracing::error!(replica = %self.name, %error, "cannot kill it");
+        }
+        child.wait().await.ok()
+    }
+
+    fn describe(&self, status: Option<ExitStatus>) -> String {
+        // `ExitStatus` prints both forms: "exit status: 1" and "signal: 9 (SIGKILL)".
+        let status = status.map_or_else(|| "exit status unknown".to_owned(), |status| status.to_string());
+        let words = self.last_words.lock();
+        if words.is_empty() { status } else { format!("{status}; last message: {words}") }
+    }
+
+    fn exited(&self, reason: String) {
+        tracing::warn!(replica = %self.name, %reason, "replica ended");
+        self.observe(|replica| replica.lifecycle = Lifecycle::Exited { reason });
+    }
+
+    fn observe(&self, change: impl FnOnce(&mut Replica)) {
+        if let Some(store) = self.store.upgrade() {
+            store.observe(&self.uid, change);
+        }
+    }
+}
+
+async fn announced(stdout: &mut Lines<ChildStdout>) -> Result<Lifecycle, String> {
+    let mut announced = Announced::default();
+    while let Some(line) = stdout.next().await {
+        announced.read(&line)?;
+        if let Some(traffic) = announced.ready {
+            let admin = address_of("admin", announced.admin)?;
+            let metrics = address_of("metrics", announced.metrics)?;
+            return Ok(Lifecycle::Ready { traffic, admin, metrics });
+        }
+    }
+    Err("it ended before it was ready".to_owned())
+}
+
+fn address_of(what: &str, address: Option<SocketAddr>) -> Result<SocketAddr, String> {
+    address.ok_or_else(|| format!("it announced `ready` without `{what}`"))
+}
