@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Starts KFerving on this machine, asks each example model for one prediction from zero, and shows what happened.
+
+    make demo            stays up afterwards, until Ctrl-C
+    make demo CHECK=1    stops after the predictions; exit status 1 if one is wrong
+
+Everything here goes over HTTP, as any client's requests would.
+"""
+
+import argparse
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import numpy as np
+import read_text
+import tritonclient.http as triton
+from PIL import Image
+
+EXAMPLES = pathlib.Path(__file__).resolve().parent
+PRINTED_LINE = EXAMPLES / "printed-line.png"
+PRINTED_TEXT = "Serverless inference, warm in 10 ms"
+START_TIMEOUT_S = 60
+REQUEST_TIMEOUT_S = 60
+COLD_PHASES = ("hold", "claim", "specialize", "load", "queue", "infer")
+
+
+class Wrong(Exception):
+    """A prediction is not what it must be."""
+
+
+def post(url: str, body: dict) -> tuple[dict, dict]:
+    """The JSON answer and the response headers."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as answer:
+        return json.load(answer), {name.lower(): value for name, value in answer.headers.items()}
+
+
+def infer(url: str, model: str, tensor: np.ndarray) -> tuple[np.ndarray, dict]:
+    """The first output of a model with one input `x`, over V2 with binary tensors, and the response headers."""
+    client = triton.InferenceServerClient(url.removeprefix("http://"), network_timeout=REQUEST_TIMEOUT_S)
+    image = triton.InferInput("x", tensor.shape, "FP32")
+    image.set_data_from_numpy(tensor)
+    body, length = triton.InferenceServerClient.generate_request_body([image])
+    headers = {"inference-header-content-length": str(length), "content-type": "application/octet-stream"}
+    request = urllib.request.Request(f"{url}/v2/models/{model}/infer", body, headers)
+    with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as answer:
+        received = {name.lower(): value for name, value in answer.headers.items()}
+        header_length = received.get("inference-header-content-length")
+        result = triton.InferResult.from_response_body(
+            answer.read(), header_length=int(header_length) if header_length else None
+        )
+    client.close()
+    return result.as_numpy(result.get_response()["outputs"][0]["name"]), received
+
+
+def digits(url: str) -> tuple[str, dict]:
+    held_out = json.loads((EXAMPLES / "models" / "digits-heldout.json").read_text())
+    answer, headers = post(f"{url}/v1/models/digits:predict", {"instances": held_out["images"][:1]})
+    label = answer["predictions"][0]["label"]
+    if label != held_out["truth"][0]:
+        raise Wrong(f"said {label}, the picture is a {held_out['truth'][0]}")
+    return f"the handwritten digit is a {label}", headers
+
+
+def text_recognition(url: str) -> tuple[str, dict]:
+    probabilities, headers = infer(url, "text-recognition", read_text.to_tensor(str(PRINTED_LINE)))
+    client = triton.InferenceServerClient(url.removeprefix("http://"))
+    text = read_text.decode(probabilities[0], read_text.characters(client)).strip()
+    client.close()
+    if text != PRINTED_TEXT:
+        raise Wrong(f"read {text!r}, the picture says {PRINTED_TEXT!r}")
+    return f"the picture says {text!r}", headers
+
+
+def text_detection(url: str) -> tuple[str, dict]:
+    size, top = 224, 96
+    picture = Image.open(PRINTED_LINE).convert("RGB")
+    height = round(picture.height * size / picture.width)
+    canvas = Image.new("RGB", (size, size), "white")
+    canvas.paste(picture.resize((size, height)), (0, top))
+    pixels = np.asarray(canvas, np.float32) / 255
+    scaled = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    tensor = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis], np.float32)
+    probability, headers = infer(url, "text-detection", tensor)
+    rows = np.flatnonzero((probability[0, 0] > 0.5).any(axis=1))
+    if rows.size == 0 or rows[0] < top - 8 or rows[-1] > top + height + 8:
+        raise Wrong(f"found text in rows {rows.tolist()}, it is in rows {top} to {top + height}")
+    return f"the text is in rows {rows[0]} to {rows[-1]} of {size}", headers
+
+
+def show(model: str, said: str, headers: dict, elapsed_ms: float) -> None:
+    phases = {}
+    for entry in headers.get("server-timing", "").split(","):
+        name, _, duration = entry.strip().partition(";dur=")
+        phases[name] = duration
+    timing = ", ".join(f"{name} {float(phases[name]):.1f}" for name in COLD_PHASES if phases.get(name))
+    print(f"\n{model}: {said}")
+    print(f"  device {headers.get('kferving-device')} ({headers.get('kferving-reason')}), "
+          f"replica {headers.get('kferving-replica')}, {elapsed_ms:.1f} ms from zero")
+    print(f"  phases in ms: {timing}", flush=True)
+
+
+def predict_each(url: str) -> bool:
+    """One prediction from zero of each model; whether all were right."""
+    predictions: dict[str, Callable[[str], tuple[str, dict]]] = {
+        "digits": digits,
+        "text-recognition": text_recognition,
+        "text-detection": text_detection,
+    }
+    all_right = True
+    for model, predict in predictions.items():
+        begun = time.perf_counter()
+        try:
+            said, headers = predict(url)
+        except (Wrong, OSError, KeyError) as error:
+            detail = error.read().decode(errors="replace") if isinstance(error, urllib.error.HTTPError) else ""
+            print(f"\n{model}: WRONG: {error} {detail}", flush=True)
+            all_right = False
+            continue
+        show(model, said, headers, (time.perf_counter() - begun) * 1000)
+    return all_right
+
+
+def wait_until_ready(process: subprocess.Popen) -> str:
+    """The gateway's URL, from the line that `poolctl up` prints once it answers."""
+    for line in process.stdout:
+        if line.startswith("ready "):
+            return line.split()[1]
+    sys.exit(f"poolctl up ended with exit status {process.wait()} before it was ready; its messages are above")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--poolctl", required=True, help="the poolctl program")
+    parser.add_argument("--check", action="store_true", help="stop after the predictions")
+    arguments = parser.parse_args()
+
+    command = [arguments.poolctl, "up", "--models", str(EXAMPLES / "models"), "--pool", "2"]
+    if arguments.check:
+        command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        url = wait_until_ready(process)
+        all_right = predict_each(url)
+        if not arguments.check:
+            image = json.dumps({"instances": json.loads((EXAMPLES / "models/digits-heldout.json").read_text())["images"][1:2]})
+            print(f"\nTry it:\n  curl -i {url}/v1/models/digits:predict -d '{image}'")
+            print(f"  {sys.executable} examples/read_text.py examples/printed-line.png")
+            print("  target/release/poolctl status\n\nCtrl-C stops it.", flush=True)
+            process.wait()
+    except KeyboardInterrupt:
+        all_right = True
+    finally:
+        # Ctrl-C on a terminal has reached it already; a second signal would make it stop at once.
+        if arguments.check:
+            process.send_signal(signal.SIGTERM)
+        status = process.wait(timeout=START_TIMEOUT_S)
+    sys.exit(0 if all_right and status == 0 else 1)
+
+
+if __name__ == "__main__":
+    main()
