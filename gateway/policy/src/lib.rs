@@ -4,10 +4,25 @@
 //! observation are arguments. That is what lets the same code run behind hyper, in a simulation of ten thousand
 //! models and under a property test.
 
+pub mod deadline;
 mod device;
+mod ewma;
+mod hold;
 mod moment;
+mod outlier;
+mod pick;
+pub mod retry;
+mod score;
 mod size_bucket;
+mod slots;
 
 pub use device::{Device, ParseDeviceError};
+pub use ewma::ServiceTimes;
+pub use hold::{Hold, HoldLimits, Outcome, Refusal, Ticket};
 pub use moment::Moment;
+pub use outlier::{EjectionPolicy, Health, Verdict};
+pub use pick::{Choice, Class, Pick, Reason, choose, pick};
+pub use retry::RetryBudget;
+pub use score::{Load, predict, target};
 pub use size_bucket::SizeBucket;
+pub use slots::{Replica, Slot, Slots};

@@ -1,0 +1,248 @@
+//! Which replica serves a request, and why.
+
+use std::fmt;
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+use crate::{Device, Load, Moment, Replica, Slot, predict};
+
+/// Pairs of replicas of a class that are looked at before all of them are: with half of them full, fewer than one
+/// request in two hundred looks further.
+const PAIRS: u32 = 4;
+
+/// The replicas of one model on one kind of device at one cost, as they stand for one request.
+#[derive(Debug)]
+pub struct Class<'a, R> {
+    /// What they run on.
+    pub device: Device,
+    /// Relative cost of a replica-second.
+    pub cost: f64,
+    /// Of this request on an idle replica ([`crate::ServiceTimes::estimate`]).
+    pub service_time: Duration,
+    /// The active replicas. None means that the class is cold.
+    pub replicas: &'a [R],
+}
+
+impl<R> Clone for Class<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Class<'_, R> {}
+
+/// Why a device served a request: the values of the `kferving-reason` header of a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Only one class had a replica with a free slot.
+    OnlyCandidate,
+    /// The least device cost of those predicted within the target.
+    CheapestWithinTarget,
+    /// None was predicted within the target.
+    Fastest,
+    /// A class that would have been preferred has no active replica.
+    ColdStandby,
+    /// Nothing was scored: the route names its replicas itself.
+    Static,
+}
+
+impl Reason {
+    /// Every reason, for metrics that register their label values beforehand.
+    pub const ALL: [Self; 5] =
+        [Self::OnlyCandidate, Self::CheapestWithinTarget, Self::Fastest, Self::ColdStandby, Self::Static];
+
+    /// The header and label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OnlyCandidate => "only-candidate",
+            Self::CheapestWithinTarget => "cheapest-within-target",
+            Self::Fastest => "fastest",
+            Self::ColdStandby => "cold-standby",
+            Self::Static => "static",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A decision: which replica, what it promises and why.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// Position of the class among those given.
+    pub class: usize,
+    /// Position of the replica in its class.
+    pub replica: usize,
+    /// Until the request completes.
+    pub predicted: Duration,
+    /// Why this class.
+    pub reason: Reason,
+}
+
+/// A [`Choice`] with its slot taken.
+#[derive(Debug)]
+pub struct Pick<R: Replica> {
+    /// The replica, reserved for this request.
+    pub slot: Slot<R>,
+    /// Why it.
+    pub choice: Choice,
+}
+
+/// Chooses a replica and takes a slot of it; `None` when every slot of every replica is taken.
+///
+/// Other threads take slots at the same time. Whoever loses a race for one chooses again, which ends: a race is lost
+/// only when another request won a slot, and when the last is gone [`choose`] finds none.
+pub fn pick<'a, R, C>(classes: C, target: Duration, now: Moment, rng: &mut impl Rng) -> Option<Pick<R>>
+where
+    R: Replica + Clone + 'a,
+    C: Iterator<Item = Class<'a, R>> + Clone,
+{
+    loop {
+        let choice = choose(classes.clone(), target, now, rng)?;
+        let replica = &classes.clone().nth(choice.class)?.replicas[choice.replica];
+        if let Ok(slot) = Slot::acquire(replica.clone()) {
+            return Some(Pick { slot, choice });
+        }
+    }
+}
+
+/// Chooses a replica for a request and takes nothing; `None` when every slot of every replica is taken.
+///
+/// In each class two replicas drawn at random are compared, and the one that would answer earlier is the candidate.
+/// Of the candidates predicted to answer within `target` the one of least cost is chosen; if there is none, the fastest.
+/// A replica that can serve now is never passed over for a class that is cold: the reason says when one would have been
+/// preferred.
+///
+/// A replica is eligible when it has a free slot and is not ejected. Where neither of two is, further pairs are drawn,
+/// and then all replicas of the class are looked at, so that none with a free slot is missed. In a class where all are
+/// ejected the ejections are ignored: a replica that may fail is better than none.
+pub fn choose<'a, R, C>(classes: C, target: Duration, now: Moment, rng: &mut impl Rng) -> Option<Choice>
+where
+    R: Replica + 'a,
+    C: Iterator<Item = Class<'a, R>>,
+{
+    let mut best: Option<(Candidate, usize)> = None;
+    let mut best_cold: Option<Candidate> = None;
+    let mut candidates = 0;
+    for (index, class) in classes.enumerate() {
+        if class.replicas.is_empty() {
+            let candidate = Candidate::new(&class, Load::IDLE, index, target);
+            if best_cold.is_none_or(|best| candidate.beats(&best)) {
+                best_cold = Some(candidate);
+            }
+        } else if let Some((replica, load)) = eligible(class.replicas, now, rng) {
+            candidates += 1;
+            let candidate = Candidate::new(&class, load, index, target);
+            if best.is_none_or(|(best, _)| candidate.beats(&best)) {
+                best = Some((candidate, replica));
+            }
+        }
+    }
+    let (chosen, replica) = best?;
+    let reason = if best_cold.is_some_and(|cold| cold.beats(&chosen)) {
+        Reason::ColdStandby
+    } else if candidates == 1 {
+        Reason::OnlyCandidate
+    } else if chosen.within_target {
+        Reason::CheapestWithinTarget
+    } else {
+        Reason::Fastest
+    };
+    Some(Choice { class: chosen.class, replica, predicted: chosen.predicted, reason })
+}
+
+/// What a class offers.
+#[derive(Clone, Copy)]
+struct Candidate {
+    class: usize,
+    cost: f64,
+    predicted: Duration,
+    within_target: bool,
+}
+
+impl Candidate {
+    fn new<R>(class: &Class<'_, R>, load: Load, index: usize, target: Duration) -> Self {
+        let predicted = predict(class.service_time, load, Duration::ZERO);
+        Self { class: index, cost: class.cost, predicted, within_target: predicted <= target }
+    }
+
+    fn beats(&self, other: &Self) -> bool {
+        let by_cost = self.cost.total_cmp(&other.cost);
+        let by_time = self.predicted.cmp(&other.predicted);
+        match (self.within_target, other.within_target) {
+            (true, true) => by_cost.then(by_time).is_lt(),
+            (false, false) => by_time.then(by_cost).is_lt(),
+            (within, _) => within,
+        }
+    }
+}
+
+/// A replica with a free slot that is not ejected: the better of two at random if there is one among the first few
+/// pairs, else whichever there is.
+fn eligible<R: Replica>(replicas: &[R], now: Moment, rng: &mut impl Rng) -> Option<(usize, Load)> {
+    if replicas.len() > 2 {
+        for _ in 0..PAIRS {
+            let (first, second) = draw_two(replicas.len(), rng);
+            if let Some(better) = better_of(replicas, first, second, now) {
+                return Some(better);
+            }
+        }
+    }
+    walk(replicas, now, rng)
+}
+
+/// Two different positions below `len`, which must be 2 at least.
+fn draw_two(len: usize, rng: &mut impl Rng) -> (usize, usize) {
+    let first = rng.random_range(0..len);
+    let second = rng.random_range(0..len - 1);
+    (first, if second < first { second } else { second + 1 })
+}
+
+fn better_of<R: Replica>(replicas: &[R], first: usize, second: usize, now: Moment) -> Option<(usize, Load)> {
+    let look = |index: usize| {
+        let replica = &replicas[index];
+        (replica.slots().has_free() && !replica.health().is_ejected(now)).then(|| (index, replica.slots().load()))
+    };
+    match (look(first), look(second)) {
+        (Some(one), Some(other)) => Some(if is_lighter(other.1, one.1) { other } else { one }),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Whether a request would be answered earlier under `load` than under `other`, on replicas of one service time.
+fn is_lighter(load: Load, other: Load) -> bool {
+    load.stretch().total_cmp(&other.stretch()).then(load.ahead.cmp(&other.ahead)).is_lt()
+}
+
+/// Looks at every replica, from a random one on: the lighter of the first two eligible ones.
+fn walk<R: Replica>(replicas: &[R], now: Moment, rng: &mut impl Rng) -> Option<(usize, Load)> {
+    let start = if replicas.len() < 2 { 0 } else { rng.random_range(0..replicas.len()) };
+    let mut found: Option<(usize, Load)> = None;
+    let mut ejected_only: Option<(usize, Load)> = None;
+    let mut all_ejected = true;
+    for index in (start..replicas.len()).chain(0..start) {
+        let replica = &replicas[index];
+        let ejected = replica.health().is_ejected(now);
+        all_ejected &= ejected;
+        let load = replica.slots().load();
+        if !replica.slots().has_free() {
+            continue;
+        }
+        if ejected {
+            ejected_only.get_or_insert((index, load));
+        } else if let Some(first) = found {
+            return Some(if is_lighter(load, first.1) { (index, load) } else { first });
+        } else {
+            found = Some((index, load));
+        }
+    }
+    found.or(ejected_only.filter(|_| all_ejected))
+}
+
+#[cfg(test)]
+mod tests;
