@@ -4,6 +4,8 @@
 //! `local` runs replicas as child processes of this machine; the Kubernetes adapter implements the same trait, and the same
 //! behavioural tests run on both.
 
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod local;
 mod replica;
 
@@ -11,6 +13,7 @@ pub use local::{LocalCluster, LocalSettings};
 pub use replica::{Claim, Expected, Lifecycle, NewReplica, Patch, Replica, ReplicaState, ReplicaUid, ServingIdentity};
 
 use std::future::Future;
+use std::sync::Arc;
 
 use futures::Stream;
 
@@ -18,7 +21,7 @@ use futures::Stream;
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplicaEvent {
     /// The replica exists and looks like this now. A watch begins with one for each that exists.
-    Applied(Replica),
+    Applied(Arc<Replica>),
     /// The replica is gone.
     Deleted(ReplicaUid),
     /// Everything that existed when the watch began has been reported.
@@ -29,7 +32,7 @@ pub enum ReplicaEvent {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transition {
     /// The write took effect.
-    Won(Replica),
+    Won(Arc<Replica>),
     /// The replica is gone or was not in the expected state (409, 422 and 404 on Kubernetes): another writer won.
     Lost,
     /// No reply: the write may or may not have taken effect. Ask with [`Cluster::get`].

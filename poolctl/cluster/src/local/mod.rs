@@ -160,6 +160,3 @@ impl Cluster for LocalCluster {
         self.store.delete(uid, expected)
     }
 }
-
-#[cfg(test)]
-mod tests;

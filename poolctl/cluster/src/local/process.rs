@@ -1,5 +1,6 @@
 //! One replica's process: started, observed, stopped, reaped.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Weak};
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 use super::LocalSettings;
 use super::lines::{Announced, Lines};
@@ -16,7 +18,8 @@ use super::metrics::{LocalMetrics, StartOutcome};
 use super::store::{StopSignal, Store};
 use crate::{ClusterError, Lifecycle, Replica, ReplicaUid};
 
-/// Time that a replica which failed to start has to end by itself: its own exit status says more than our SIGKILL.
+/// Time that a replica which failed to start has to end by itself, and its stderr to be read to the end: its own exit
+/// status and last message say more than our SIGKILL.
 const SETTLE: Duration = Duration::from_millis(250);
 
 /// What starting a replica takes.
@@ -110,8 +113,8 @@ impl Supervisor {
             permit = spawns.acquire() => permit,
             _ = &mut stop => return self.launch.metrics.count_start(StartOutcome::Stopped),
         };
-        let mut child = match self.spawn() {
-            Ok(child) => child,
+        let (mut child, mut stderr) = match self.spawn() {
+            Ok(spawned) => spawned,
             Err(error) => {
                 let program = self.launch.settings.wrapper.display();
                 self.exited(format!("cannot run {program}: {error}"));
@@ -123,6 +126,8 @@ impl Supervisor {
         };
         let pid = child.id();
         self.observe(|replica| replica.pid = pid);
+        // Waiting for a child closes its stdin, whose end means our death to it: hold it apart.
+        let _stdin = child.stdin.take();
         let Some(stdout) = child.stdout.take() else { unreachable!("stdout was asked to be a pipe") };
         let mut stdout = Lines::new(stdout);
 
@@ -141,7 +146,7 @@ impl Supervisor {
                 Ok(status) => status.ok(),
                 Err(_) => self.kill(&mut child).await,
             };
-            self.exited(format!("{reason} ({})", self.describe(status)));
+            self.exited(format!("{reason} ({})", self.describe(status, &mut stderr).await));
             let _ = stop.await;
             return;
         }
@@ -149,15 +154,16 @@ impl Supervisor {
 
         tokio::select! {
             status = child.wait() => {
-                self.exited(self.describe(status.ok()));
+                self.exited(self.describe(status.ok(), &mut stderr).await);
                 let _ = stop.await;
             }
             _ = &mut stop => self.terminate(&mut child).await,
-            () = self.echo(&mut stdout) => unreachable!("echo never returns"),
+            never = self.echo(&mut stdout) => match never {},
         }
     }
 
-    fn spawn(&self) -> std::io::Result<Child> {
+    /// The process, and the task that reads its stderr to the end.
+    fn spawn(&self) -> std::io::Result<(Child, JoinHandle<()>)> {
         let settings = &self.launch.settings;
         let mut command = Command::new(&settings.wrapper);
         command
@@ -177,18 +183,17 @@ impl Supervisor {
         }
         command.envs(&settings.environment);
         let mut child = command.spawn()?;
-        if let Some(stderr) = child.stderr.take() {
-            let name = self.name.clone();
-            let last_words = Arc::clone(&self.last_words);
-            tokio::spawn(async move {
-                let mut lines = Lines::new(stderr);
-                while let Some(line) = lines.next().await {
-                    tracing::info!(target: "wrapper", replica = %name, "{line}");
-                    *last_words.lock() = line;
-                }
-            });
-        }
-        Ok(child)
+        let Some(stderr) = child.stderr.take() else { unreachable!("stderr was asked to be a pipe") };
+        let name = self.name.clone();
+        let last_words = Arc::clone(&self.last_words);
+        let echo = tokio::spawn(async move {
+            let mut lines = Lines::new(stderr);
+            while let Some(line) = lines.next().await {
+                tracing::info!(target: "wrapper", replica = %name, "{line}");
+                *last_words.lock() = line;
+            }
+        });
+        Ok((child, echo))
     }
 
     /// Waits until the replica is ready; the reason why it never will be otherwise.
@@ -207,7 +212,7 @@ impl Supervisor {
     }
 
     /// Keeps stdout empty, so that a replica that writes to it does not block.
-    async fn echo(&self, stdout: &mut Lines<ChildStdout>) {
+    async fn echo(&self, stdout: &mut Lines<ChildStdout>) -> Infallible {
         while let Some(line) = stdout.next().await {
             tracing::info!(target: "wrapper", replica = %self.name, "{line}");
         }
@@ -236,7 +241,9 @@ impl Supervisor {
         child.wait().await.ok()
     }
 
-    fn describe(&self, status: Option<ExitStatus>) -> String {
+    async fn describe(&self, status: Option<ExitStatus>, stderr: &mut JoinHandle<()>) -> String {
+        // What it wrote last may still be in the pipe; the bound is for a process of its own that holds the pipe open.
+        let _ = tokio::time::timeout(SETTLE, stderr).await;
         // `ExitStatus` prints both forms: "exit status: 1" and "signal: 9 (SIGKILL)".
         let status = status.map_or_else(|| "exit status unknown".to_owned(), |status| status.to_string());
         let words = self.last_words.lock();

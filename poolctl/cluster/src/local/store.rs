@@ -35,7 +35,8 @@ struct State {
 }
 
 struct Entry {
-    replica: Replica,
+    /// Shared with every watch that has not read it yet.
+    replica: Arc<Replica>,
     /// Held so that dropping the entry, for whatever reason, stops the process.
     _stop: oneshot::Sender<()>,
 }
@@ -50,14 +51,14 @@ impl Store {
     }
 
     /// What exists, and every change after exactly that.
-    pub(super) fn list_and_subscribe(&self) -> (Vec<Replica>, broadcast::Receiver<ReplicaEvent>) {
+    pub(super) fn list_and_subscribe(&self) -> (Vec<Arc<Replica>>, broadcast::Receiver<ReplicaEvent>) {
         let state = self.state.lock();
-        let replicas = state.replicas.values().map(|entry| entry.replica.clone()).collect();
+        let replicas = state.replicas.values().map(|entry| Arc::clone(&entry.replica)).collect();
         (replicas, self.changes.subscribe())
     }
 
     pub(super) fn get(&self, uid: &ReplicaUid) -> Option<Replica> {
-        self.state.lock().replicas.get(uid).map(|entry| entry.replica.clone())
+        self.state.lock().replicas.get(uid).map(|entry| Replica::clone(&entry.replica))
     }
 
     pub(super) fn insert(&self, new: NewReplica) -> Result<(Replica, StopSignal), ClusterError> {
@@ -85,15 +86,15 @@ impl Store {
             pid: None,
         };
         let (stop, stopped) = oneshot::channel();
-        state.replicas.insert(replica.uid.clone(), Entry { replica: replica.clone(), _stop: stop });
-        self.publish(ReplicaEvent::Applied(replica.clone()));
+        state.replicas.insert(replica.uid.clone(), Entry { replica: Arc::new(replica.clone()), _stop: stop });
+        self.publish(ReplicaEvent::Applied(Arc::new(replica.clone())));
         Ok((replica, stopped))
     }
 
     pub(super) fn transition(&self, uid: &ReplicaUid, expected: &Expected, patch: &Patch) -> Transition {
         let mut state = self.state.lock();
         let Some(entry) = state.replicas.get_mut(uid) else { return Transition::Lost };
-        let replica = &mut entry.replica;
+        let replica = &entry.replica;
         if !expected.is_met_by(replica) {
             return Transition::Lost;
         }
@@ -106,9 +107,9 @@ impl Store {
             );
             return Transition::Lost;
         }
-        patch.apply_to(replica);
-        let replica = replica.clone();
-        self.publish(ReplicaEvent::Applied(replica.clone()));
+        patch.apply_to(Arc::make_mut(&mut entry.replica));
+        let replica = Arc::clone(&entry.replica);
+        self.publish(ReplicaEvent::Applied(Arc::clone(&replica)));
         Transition::Won(replica)
     }
 
@@ -139,8 +140,8 @@ impl Store {
     pub(super) fn observe(&self, uid: &ReplicaUid, change: impl FnOnce(&mut Replica)) {
         let mut state = self.state.lock();
         if let Some(entry) = state.replicas.get_mut(uid) {
-            change(&mut entry.replica);
-            let replica = entry.replica.clone();
+            change(Arc::make_mut(&mut entry.replica));
+            let replica = Arc::clone(&entry.replica);
             self.publish(ReplicaEvent::Applied(replica));
         }
     }
