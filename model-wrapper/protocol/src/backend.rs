@@ -10,6 +10,10 @@ pub trait Backend: Send {
     /// What the model takes and gives.
     fn metadata(&self) -> &ModelMetadata;
 
+    /// Makes ready for a run: a cancel from now on ends it, also one that comes before it has begun, and one from before has
+    /// no effect on it. A backend that cannot be cancelled need not care.
+    fn arm(&mut self) {}
+
     /// Runs the model. Inputs have been checked against [`Backend::metadata`]. Answers the outputs called `outputs` in that
     /// order; all of them, in the model's order, where it is empty.
     fn run(&mut self, inputs: &[Tensor], outputs: &[String]) -> Result<Vec<Tensor>, InferError>;
