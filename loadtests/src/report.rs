@@ -1,0 +1,209 @@
+//! The result of a scenario, as JSON. Field names are relied on by scripts: extend, do not rename.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::machine::Machine;
+
+/// What one scenario measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Its name on the command line.
+    pub scenario: String,
+    /// Seed of all that was drawn.
+    pub seed: u64,
+    /// When it started, UTC, as RFC 3339.
+    pub started: String,
+    /// Where it ran.
+    pub machine: Machine,
+    /// What was run, itself first.
+    pub commands: Vec<String>,
+    /// One for each thing that was measured.
+    pub series: Vec<Series>,
+    /// Figures without a unit, by name: shares, and one series against another of the same run.
+    pub ratios: BTreeMap<String, f64>,
+    /// Other figures, by a name that carries the unit.
+    pub figures: BTreeMap<String, f64>,
+    /// What was promised, and whether it held.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// One series of requests.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Series {
+    /// Its name, unique in the report.
+    pub name: String,
+    /// What was asked.
+    pub target: String,
+    /// Requests that ended, successes and failures.
+    pub samples: u64,
+    /// Failures by status, or by `connect`, `broken`, `timeout`, `malformed` where there was none.
+    pub errors: BTreeMap<String, u64>,
+    /// Successes per second.
+    pub throughput_per_s: f64,
+    /// Of successes.
+    pub latency_us: Latency,
+    /// Of successes by phase, as `server-timing` tells them.
+    pub phases_us: BTreeMap<String, Latency>,
+    /// Processor time of the measured processes by request; null where it was not measured.
+    pub cpu_us_per_request: Option<f64>,
+    /// Their resident memory; null where it was not measured.
+    pub rss_bytes: Option<u64>,
+}
+
+/// A distribution in microseconds; zeros where there is no sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 90 % are at most this.
+    pub p90: f64,
+    /// 95 % are at most this.
+    pub p95: f64,
+    /// 99 % are at most this.
+    pub p99: f64,
+    /// 99.9 % are at most this.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+/// Whether a promise held.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The promise.
+    pub promise: String,
+    /// Whether it held.
+    pub held: bool,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl Verdict {
+    /// A verdict on `promise`.
+    #[must_use]
+    pub fn new(promise: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
+        Self { promise: promise.into(), held, seen: seen.into() }
+    }
+}
+
+impl Report {
+    /// An empty report of a scenario that starts now.
+    #[must_use]
+    pub fn begin(scenario: &str, seed: u64) -> Self {
+        let itself: Vec<String> = std::env::args().collect();
+        Self {
+            scenario: scenario.to_owned(),
+            seed,
+            started: rfc3339(SystemTime::now()),
+            machine: Machine::here(),
+            commands: vec![itself.join(" ")],
+            series: Vec::new(),
+            ratios: BTreeMap::new(),
+            figures: BTreeMap::new(),
+            verdicts: Vec::new(),
+        }
+    }
+
+    /// Adds what was run, once.
+    pub fn command(&mut self, line: &str) {
+        if !self.commands.iter().any(|known| known == line) {
+            self.commands.push(line.to_owned());
+        }
+    }
+
+    /// Adds a figure without a unit, rounded to what is meant.
+    pub fn ratio(&mut self, name: impl Into<String>, value: f64) {
+        self.ratios.insert(name.into(), thousandths(value));
+    }
+
+    /// Adds a figure whose name carries its unit.
+    pub fn figure(&mut self, name: impl Into<String>, value: f64) {
+        self.figures.insert(name.into(), thousandths(value));
+    }
+
+    /// The series of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Series> {
+        self.series.iter().find(|series| series.name == name)
+    }
+
+    /// Whether every promise held.
+    #[must_use]
+    pub fn all_held(&self) -> bool {
+        self.verdicts.iter().all(|verdict| verdict.held)
+    }
+}
+
+/// JSON has no infinity or NaN: a division by zero is reported as 0, beside series that show why.
+fn thousandths(value: f64) -> f64 {
+    if value.is_finite() { (value * 1000.0).round() / 1000.0 } else { 0.0 }
+}
+
+/// UTC to the second: `2026-01-31T09:30:00Z`.
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from a day count, after Howard Hinnant, with years that begin in March so that leap days come last.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        second_of_day / 3600,
+        second_of_day / 60 % 60,
+        second_of_day % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_written_as_people_read_them() {
+        let at = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_798_761_599), "2026-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn the_json_has_the_documented_fields() {
+        let mut report = Report::begin("herd", 1);
+        report.started = "2026-01-31T09:30:00Z".to_owned();
+        report.machine = Machine {
+            cpus: 2,
+            cpu_model: "a processor".to_owned(),
+            memory_bytes: 1 << 30,
+            kernel: "6.1.0".to_owned(),
+            load_average: 0.5,
+        };
+        report.commands = vec!["loadtest herd".to_owned()];
+        report.series.push(Series {
+            name: "all".to_owned(),
+            target: "http://127.0.0.1:1/v2/models/digits/infer".to_owned(),
+            samples: 3,
+            errors: BTreeMap::from([("504".to_owned(), 1)]),
+            throughput_per_s: 2.0,
+            latency_us: Latency { p50: 1.0, p90: 2.0, p95: 3.0, p99: 4.0, p999: 5.0, max: 6.0 },
+            phases_us: BTreeMap::from([("infer".to_owned(), Latency::default())]),
+            cpu_us_per_request: Some(1.5),
+            rss_bytes: None,
+        });
+        report.ratio("answered", 2.0 / 3.0);
+        report.ratio("by_zero", f64::INFINITY);
+        report.figure("replica_seconds", 1.23456);
+        report.verdicts.push(Verdict::new("none is lost", true, "3 of 3 answered"));
+        insta::assert_json_snapshot!(report);
+    }
+}

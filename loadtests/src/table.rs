@@ -1,0 +1,120 @@
+//! The report as a table for a terminal.
+
+use std::fmt::Write;
+
+use crate::report::{Latency, Report};
+
+/// The whole report as text.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    push_series(&mut text, report);
+    push_phases(&mut text, report);
+    let figures: Vec<_> = report.ratios.iter().chain(&report.figures).collect();
+    if !figures.is_empty() {
+        let rows = figures.iter().map(|(name, value)| vec![(*name).clone(), format!("{value}")]).collect();
+        push_table(&mut text, &["figure", "value"], rows);
+    }
+    for verdict in &report.verdicts {
+        let mark = if verdict.held { "held  " } else { "BROKEN" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{mark} {}: {}", verdict.promise, verdict.seen);
+    }
+    text
+}
+
+fn push_series(text: &mut String, report: &Report) {
+    let head = ["series", "samples", "errors", "per s", "p50", "p90", "p99", "p99.9", "max", "CPU/request", "RSS MiB"];
+    let rows = report
+        .series
+        .iter()
+        .map(|series| {
+            let errors: Vec<String> = series.errors.iter().map(|(name, count)| format!("{name}:{count}")).collect();
+            let Latency { p50, p90, p99, p999, max, .. } = series.latency_us;
+            let mut row = vec![
+                series.name.clone(),
+                series.samples.to_string(),
+                if errors.is_empty() { "-".to_owned() } else { errors.join(" ") },
+                format!("{:.1}", series.throughput_per_s),
+            ];
+            row.extend([p50, p90, p99, p999, max].map(time));
+            row.push(series.cpu_us_per_request.map_or_else(|| "-".to_owned(), time));
+            row.push(series.rss_bytes.map_or_else(|| "-".to_owned(), |rss| format!("{:.1}", rss as f64 / 1_048_576.0)));
+            row
+        })
+        .collect();
+    push_table(text, &head, rows);
+}
+
+fn push_phases(text: &mut String, report: &Report) {
+    let rows: Vec<Vec<String>> = report
+        .series
+        .iter()
+        .flat_map(|series| {
+            series.phases_us.iter().map(|(phase, latency)| {
+                vec![
+                    series.name.clone(),
+                    phase.clone(),
+                    time(latency.p50),
+                    time(latency.p90),
+                    time(latency.p99),
+                    time(latency.max),
+                ]
+            })
+        })
+        .collect();
+    if !rows.is_empty() {
+        push_table(text, &["series", "phase", "p50", "p90", "p99", "max"], rows);
+    }
+}
+
+/// Microseconds in the unit that reads best.
+#[must_use]
+pub fn time(microseconds: f64) -> String {
+    match microseconds {
+        us if us < 1_000.0 => format!("{us:.1} µs"),
+        us if us < 1_000_000.0 => format!("{:.2} ms", us / 1e3),
+        us => format!("{:.2} s", us / 1e6),
+    }
+}
+
+/// First column left, the others right.
+fn push_table(text: &mut String, head: &[&str], rows: Vec<Vec<String>>) {
+    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
+    let width = |column: usize| {
+        let lengths = rows.iter().chain([&head]).map(|row| row[column].chars().count());
+        lengths.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    for row in [&head].into_iter().chain(&rows) {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let _ = match column {
+                0 => write!(line, "{cell:<width$}"),
+                _ => write!(line, "  {cell:>width$}"),
+            };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_take_the_unit_that_reads_best() {
+        assert_eq!(time(12.34), "12.3 µs");
+        assert_eq!(time(12_340.0), "12.34 ms");
+        assert_eq!(time(12_340_000.0), "12.34 s");
+    }
+
+    #[test]
+    fn columns_line_up_whatever_they_hold() {
+        let mut text = String::new();
+        push_table(&mut text, &["a", "time"], vec![vec!["longer".to_owned(), "1 µs".to_owned()]]);
+        assert_eq!(text, "a       time\nlonger  1 µs\n\n");
+    }
+}
