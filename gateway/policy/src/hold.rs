@@ -112,22 +112,19 @@ impl<T> Hold<T> {
 
     /// Joins the end of the queue with `bytes` of body in memory.
     pub fn join(&mut self, waiter: T, bytes: u64, deadline: Moment, now: Moment) -> Result<Ticket, Refusal> {
+        if self.state == State::Open && deadline <= now {
+            return Err(Refusal::Deadline);
+        }
         let ticket = Ticket(self.next);
-        self.insert(ticket, Entry { bytes, deadline, waiter }, now)?;
+        self.insert(ticket, Entry { bytes, deadline, waiter })?;
         self.next += 1;
         Ok(ticket)
     }
 
-    /// Joins again at a former place: for a request that was released to a replica which then refused it.
-    pub fn rejoin(
-        &mut self,
-        ticket: Ticket,
-        waiter: T,
-        bytes: u64,
-        deadline: Moment,
-        now: Moment,
-    ) -> Result<(), Refusal> {
-        self.insert(ticket, Entry { bytes, deadline, waiter }, now)
+    /// Joins again at a former place: for a request that was released to a replica which then refused it. A deadline
+    /// that has passed meanwhile ends the wait at the next [`Hold::release`] or [`Hold::expire`].
+    pub fn rejoin(&mut self, ticket: Ticket, waiter: T, bytes: u64, deadline: Moment) -> Result<(), Refusal> {
+        self.insert(ticket, Entry { bytes, deadline, waiter })
     }
 
     /// Leaves the queue, because the client has gone. `None` when the wait had ended already.
@@ -168,12 +165,9 @@ impl<T> Hold<T> {
         std::mem::take(&mut self.entries).into_values().map(|entry| (entry.waiter, Outcome::ShuttingDown)).collect()
     }
 
-    fn insert(&mut self, ticket: Ticket, entry: Entry<T>, now: Moment) -> Result<(), Refusal> {
+    fn insert(&mut self, ticket: Ticket, entry: Entry<T>) -> Result<(), Refusal> {
         if self.state == State::ShutDown {
             return Err(Refusal::ShuttingDown);
-        }
-        if entry.deadline <= now {
-            return Err(Refusal::Deadline);
         }
         let bytes = self.bytes.checked_add(entry.bytes).filter(|bytes| *bytes <= self.limits.bytes);
         let (Some(bytes), true) = (bytes, self.entries.len() < self.limits.requests) else {

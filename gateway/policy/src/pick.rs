@@ -97,14 +97,14 @@ pub struct Pick<R: Replica> {
 ///
 /// Other threads take slots at the same time. Whoever loses a race for one chooses again, which ends: a race is lost
 /// only when another request won a slot, and when the last is gone [`choose`] finds none.
+#[expect(clippy::needless_pass_by_value, reason = "callers make the iterator in place")]
 pub fn pick<'a, R, C>(classes: C, target: Duration, now: Moment, rng: &mut impl Rng) -> Option<Pick<R>>
 where
     R: Replica + Clone + 'a,
     C: Iterator<Item = Class<'a, R>> + Clone,
 {
     loop {
-        let choice = choose(classes.clone(), target, now, rng)?;
-        let replica = &classes.clone().nth(choice.class)?.replicas[choice.replica];
+        let (choice, replica) = decide(classes.clone(), target, now, rng)?;
         if let Ok(slot) = Slot::acquire(replica.clone()) {
             return Some(Pick { slot, choice });
         }
@@ -126,7 +126,15 @@ where
     R: Replica + 'a,
     C: Iterator<Item = Class<'a, R>>,
 {
-    let mut best: Option<(Candidate, usize)> = None;
+    decide(classes, target, now, rng).map(|(choice, _)| choice)
+}
+
+fn decide<'a, R, C>(classes: C, target: Duration, now: Moment, rng: &mut impl Rng) -> Option<(Choice, &'a R)>
+where
+    R: Replica + 'a,
+    C: Iterator<Item = Class<'a, R>>,
+{
+    let mut best: Option<(Candidate, usize, &'a R)> = None;
     let mut best_cold: Option<Candidate> = None;
     let mut candidates = 0;
     for (index, class) in classes.enumerate() {
@@ -138,12 +146,12 @@ where
         } else if let Some((replica, load)) = eligible(class.replicas, now, rng) {
             candidates += 1;
             let candidate = Candidate::new(&class, load, index, target);
-            if best.is_none_or(|(best, _)| candidate.beats(&best)) {
-                best = Some((candidate, replica));
+            if best.is_none_or(|(best, ..)| candidate.beats(&best)) {
+                best = Some((candidate, replica, &class.replicas[replica]));
             }
         }
     }
-    let (chosen, replica) = best?;
+    let (chosen, replica, reference) = best?;
     let reason = if best_cold.is_some_and(|cold| cold.beats(&chosen)) {
         Reason::ColdStandby
     } else if candidates == 1 {
@@ -153,7 +161,8 @@ where
     } else {
         Reason::Fastest
     };
-    Some(Choice { class: chosen.class, replica, predicted: chosen.predicted, reason })
+    let choice = Choice { class: chosen.class, replica, predicted: chosen.predicted, reason };
+    Some((choice, reference))
 }
 
 /// What a class offers.
