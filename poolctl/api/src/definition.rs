@@ -85,8 +85,9 @@ pub struct Batching {
 /// A pool that follows every rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolDefinition {
-    /// Its namespace.
-    pub namespace: String,
+    /// Its namespace. A pool in a models directory may leave it out: then every namespace whose models claim from a pool
+    /// of this name has one.
+    pub namespace: Option<String>,
     /// Its name.
     pub name: String,
     /// Class of devices of its replicas.
@@ -158,16 +159,18 @@ impl ModelDefinition {
 }
 
 impl PoolDefinition {
-    /// The definition of `pool`; one that names no namespace is in `namespace`.
+    /// The definition of `pool`.
     ///
     /// # Errors
     /// Every problem, each with its field.
-    pub fn of(pool: &WarmPool, namespace: &str) -> Result<Self, Vec<FieldError>> {
+    pub fn of(pool: &WarmPool) -> Result<Self, Vec<FieldError>> {
         let mut checks = Checks::default();
         let name = pool.metadata.name.clone().unwrap_or_default();
-        let namespace = pool.metadata.namespace.clone().unwrap_or_else(|| namespace.to_owned());
+        let namespace = pool.metadata.namespace.clone();
         checks.name(&name, checks::MAX_NAME);
-        checks.namespace(&namespace);
+        if let Some(namespace) = &namespace {
+            checks.namespace(namespace);
+        }
 
         let spec = &pool.spec;
         let root = FieldPath::of(&["spec"]);
@@ -196,11 +199,11 @@ impl PoolDefinition {
         checks.finish(definition)
     }
 
-    /// The pool that models claim from where no YAML describes it.
+    /// The pool called `default` where nobody describes it, with this many idle replicas.
     #[must_use]
-    pub fn implied(namespace: &str, size: u32) -> Self {
+    pub fn implied(size: u32) -> Self {
         Self {
-            namespace: namespace.to_owned(),
+            namespace: None,
             name: defaults::WARM_POOL.to_owned(),
             device: Device::Cpu,
             requests: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! The `Model` resource as the API server stores it.
 
-// the schema derive makes a copy of each type inside a function, where `pub` reaches nothing
-#![allow(unreachable_pub)]
+// the schema derive copies each type into a function, where `pub` reaches nothing; printcolumns repeat their keys
+#![allow(unreachable_pub, clippy::duplicated_attributes)]
 
 use std::collections::BTreeMap;
 

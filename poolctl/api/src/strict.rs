@@ -10,6 +10,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -112,8 +113,8 @@ pub fn load_directory(directory: &Path, namespace: &str) -> Result<Resources, Lo
             Err(more) => problems.extend(more),
         }
     }
-    problems.extend(duplicates(&found.models, "Model", |model| (&model.namespace, &model.name)));
-    problems.extend(duplicates(&found.pools, "WarmPool", |pool| (&pool.namespace, &pool.name)));
+    problems.extend(duplicates(&found.models, "Model", |model| (Some(&model.namespace), &model.name)));
+    problems.extend(duplicates(&found.pools, "WarmPool", |pool| (pool.namespace.as_ref(), &pool.name)));
     // a pool in a file with mistakes is no pool yet: reporting it as unknown would send people the wrong way
     if problems.is_empty() {
         problems.extend(unknown_pools(&found));
@@ -130,19 +131,24 @@ fn read(file: &Path) -> io::Result<String> {
     fs::read_to_string(file)
 }
 
-fn duplicates<T>(resources: &[Located<T>], kind: &str, identity: impl Fn(&T) -> (&String, &String)) -> Vec<Problem> {
-    let mut first = std::collections::BTreeMap::new();
+fn duplicates<T>(
+    resources: &[Located<T>],
+    kind: &str,
+    identity: impl Fn(&T) -> (Option<&String>, &String),
+) -> Vec<Problem> {
+    let mut first = BTreeMap::new();
     let mut problems = Vec::new();
     for resource in resources {
         let (namespace, name) = identity(&resource.value);
         let before: &Located<T> = first.entry((namespace, name)).or_insert(resource);
         if !std::ptr::eq(before, resource) {
+            let namespace = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
             problems.push(Problem {
                 file: resource.file.clone(),
                 line: resource.line,
                 path: FieldPath::of(&["metadata", "name"]),
                 message: format!(
-                    "duplicate {kind} {namespace}/{name}: already in {}:{}",
+                    "duplicate {kind} {namespace}{name}: already in {}:{}",
                     before.file.display(),
                     before.line
                 ),
@@ -154,16 +160,24 @@ fn duplicates<T>(resources: &[Located<T>], kind: &str, identity: impl Fn(&T) -> 
 
 /// Models whose `warmPool` no file describes. The pool called `default` needs no file.
 fn unknown_pools(found: &Resources) -> Vec<Problem> {
-    let known = |name: &str| name == defaults::WARM_POOL || found.pools.iter().any(|pool| pool.value.name == name);
-    let names = found.pools.iter().map(|pool| pool.value.name.as_str()).chain([defaults::WARM_POOL]);
-    let names = names.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
-    let unknown = found.models.iter().filter(|model| !known(&model.value.warm_pool));
-    unknown
-        .map(|model| Problem {
-            file: model.file.clone(),
-            line: model.line,
-            path: FieldPath::of(&["spec", "warmPool"]),
-            message: format!("no WarmPool of the name {:?}: expected one of {names}", model.value.warm_pool),
-        })
-        .collect()
+    let mut problems = Vec::new();
+    for model in &found.models {
+        let namespace = &model.value.namespace;
+        let reachable = found.pools.iter().map(|pool| &pool.value);
+        let reachable = reachable.filter(|pool| pool.namespace.as_ref().is_none_or(|own| own == namespace));
+        let names: BTreeSet<&str> = reachable.map(|pool| pool.name.as_str()).chain([defaults::WARM_POOL]).collect();
+        if !names.contains(model.value.warm_pool.as_str()) {
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            problems.push(Problem {
+                file: model.file.clone(),
+                line: model.line,
+                path: FieldPath::of(&["spec", "warmPool"]),
+                message: format!(
+                    "no WarmPool {:?} for namespace {namespace}: expected one of {names}",
+                    model.value.warm_pool
+                ),
+            });
+        }
+    }
+    problems
 }

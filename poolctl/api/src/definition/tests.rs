@@ -5,14 +5,14 @@ use serde_json::json;
 
 use super::*;
 
-fn model(spec: serde_json::Value) -> Model {
+fn model(spec: &serde_json::Value) -> Model {
     serde_json::from_value(json!({
         "apiVersion": crate::API_VERSION, "kind": "Model", "metadata": {"name": "digits"}, "spec": spec,
     }))
     .expect("the wire type is lenient")
 }
 
-fn problems(spec: serde_json::Value) -> Vec<String> {
+fn problems(spec: &serde_json::Value) -> Vec<String> {
     let errors = ModelDefinition::of(&model(spec), "default").expect_err("a rule is broken");
     errors.iter().map(ToString::to_string).collect()
 }
@@ -35,7 +35,7 @@ fn everything_that_is_written_arrives() {
         "scaleToZeroAfter": "0s",
         "warmPool": "big",
     });
-    let definition = ModelDefinition::of(&model(spec), "vision").expect("every rule is kept");
+    let definition = ModelDefinition::of(&model(&spec), "vision").expect("every rule is kept");
     assert_eq!((definition.namespace.as_str(), definition.name.as_str()), ("vision", "digits"));
     assert_eq!(definition.timeout, Duration::from_secs(90));
     assert_eq!(definition.objective, Some(Duration::from_millis(50)));
@@ -58,7 +58,7 @@ fn everything_that_is_written_arrives() {
 
 #[test]
 fn the_rest_takes_defaults() {
-    let definition = ModelDefinition::of(&model(json!({"storageUri": "digits.onnx", "cpu": {}})), "default");
+    let definition = ModelDefinition::of(&model(&json!({"storageUri": "digits.onnx", "cpu": {}})), "default");
     let definition = definition.expect("every rule is kept");
     assert_eq!(definition.timeout, defaults::TIMEOUT);
     assert_eq!(definition.objective, None);
@@ -73,7 +73,7 @@ fn the_rest_takes_defaults() {
 #[test]
 fn a_limit_is_the_request_where_there_is_none() {
     let spec = json!({"storageUri": "a.onnx", "cpu": {"resources": {"limits": {"cpu": "1500m"}}}});
-    let definition = ModelDefinition::of(&model(spec), "default").expect("every rule is kept");
+    let definition = ModelDefinition::of(&model(&spec), "default").expect("every rule is kept");
     assert_eq!(definition.variants[0].requests["cpu"].0, "1500m");
     assert_eq!(definition.variants[0].threads, Some(2));
 }
@@ -130,7 +130,7 @@ fn broken_rules_are_named() {
             "spec.cpu.resources.requests.cpu: expected at most the limit 500m, got 2",
         ),
     ] {
-        assert_eq!(problems(spec), [expected]);
+        assert_eq!(problems(&spec), [expected]);
     }
 }
 
@@ -147,7 +147,7 @@ fn names_fit_into_labels() {
         ),
         (&"a".repeat(54), "metadata.name: expected at most 53 characters, got 54"),
     ] {
-        let mut model = model(json!({"storageUri": "a.onnx", "cpu": {}}));
+        let mut model = model(&json!({"storageUri": "a.onnx", "cpu": {}}));
         model.metadata.name = Some(name.to_owned());
         let errors = ModelDefinition::of(&model, "default").expect_err("not a label");
         assert_eq!(errors[0].to_string(), expected);
@@ -161,7 +161,7 @@ fn pools_have_bounds() {
             "apiVersion": crate::API_VERSION, "kind": "WarmPool", "metadata": {"name": "big"}, "spec": spec,
         }))
         .expect("the wire type is lenient");
-        PoolDefinition::of(&pool, "default")
+        PoolDefinition::of(&pool)
     };
     let defaults = pool(json!({})).expect("every rule is kept");
     assert_eq!((defaults.min_size, defaults.max_size, defaults.device), (1, defaults::MAX_POOL_SIZE, Device::Cpu));
@@ -185,7 +185,7 @@ fn the_crds_state_the_same_rules_in_the_same_words() {
 
 #[test]
 fn a_watch_survives_what_a_file_may_not_say() {
-    let odd = model(json!({
+    let odd = model(&json!({
         "storageUri": "a.onnx", "modelFormat": "of-next-year", "cpu": {"newField": 1}, "timeout": "soon", "future": [1],
     }));
     assert!(ModelDefinition::of(&odd, "default").is_err());

@@ -80,7 +80,7 @@ fn add(document: &Node, file: &Path, namespace: &str, resources: &mut Resources)
             resources.models.push(Located { value, file: file.to_owned(), line: document.line });
         }
         Kind::WarmPool => {
-            let value = PoolDefinition::of(&decode(document)?, namespace)?;
+            let value = PoolDefinition::of(&decode(document)?)?;
             resources.pools.push(Located { value, file: file.to_owned(), line: document.line });
         }
     }

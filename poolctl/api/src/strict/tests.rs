@@ -43,7 +43,7 @@ fn documents_of_all_files_are_read() {
     let models: Vec<_> = found.models.iter().map(|model| model.value.name.as_str()).collect();
     assert_eq!(models, ["digits", "letters"]);
     assert_eq!(found.models[0].value.namespace, "vision");
-    assert_eq!((found.pools[0].value.namespace.as_str(), found.pools[0].line), ("default", 12));
+    assert_eq!((found.pools[0].value.namespace.as_deref(), found.pools[0].line), (None, 12));
     assert!(found.pools[0].file.ends_with("a.yaml"));
 }
 
@@ -139,7 +139,7 @@ fn each_mistake_is_named_with_file_line_and_field() {
         (
             "  warmPool: big",
             "  warmPool: huge",
-            "m.yaml:1: spec.warmPool: no WarmPool of the name \"huge\": expected one of big, default",
+            "m.yaml:1: spec.warmPool: no WarmPool \"huge\" for namespace vision: expected one of big, default",
         ),
         (
             "name: digits",
@@ -180,7 +180,7 @@ fn two_resources_of_one_name_are_refused() {
     assert_eq!(
         message,
         "b.yaml:1: metadata.name: duplicate Model vision/digits: already in a.yaml:1\n\
-         b.yaml:12: metadata.name: duplicate WarmPool default/big: already in a.yaml:12"
+         b.yaml:12: metadata.name: duplicate WarmPool big: already in a.yaml:12"
     );
 }
 
