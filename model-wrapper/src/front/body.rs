@@ -1,0 +1,159 @@
+//! Bodies, in and out.
+
+use std::{
+    collections::VecDeque,
+    io::Read as _,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use flate2::read::{GzDecoder, ZlibDecoder};
+use http::{HeaderMap, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use model_wrapper_protocol::InferError;
+
+use crate::serving::Slot;
+
+/// A response's body.
+pub(super) enum FrontBody {
+    /// Known parts. The slot is given up with the last of them, so that whoever reads the end of a response finds the replica
+    /// free.
+    Parts { parts: VecDeque<Bytes>, slot: Option<Slot> },
+    /// Whatever tonic sends.
+    Grpc(tonic::body::Body),
+}
+
+impl From<Bytes> for FrontBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Parts { parts: VecDeque::from([bytes]), slot: None }
+    }
+}
+
+impl Body for FrontBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Parts { parts, slot } => {
+                let part = parts.pop_front();
+                if parts.is_empty() {
+                    *slot = None;
+                }
+                Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+            }
+            Self::Grpc(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Parts { parts, .. } => parts.is_empty(),
+            Self::Grpc(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Parts { parts, .. } => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
+            Self::Grpc(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A content encoding of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Identity,
+    Gzip,
+    /// zlib, which is what HTTP calls deflate.
+    Deflate,
+}
+
+impl Encoding {
+    /// The encoding that the headers name.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, InferError> {
+        let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+        let Some(value) = values.next() else { return Ok(Self::Identity) };
+        match value.as_bytes() {
+            b"identity" | b"" if values.next().is_none() => Ok(Self::Identity),
+            name if name.eq_ignore_ascii_case(b"gzip") && values.next().is_none() => Ok(Self::Gzip),
+            name if name.eq_ignore_ascii_case(b"deflate") && values.next().is_none() => Ok(Self::Deflate),
+            name => Err(InferError::UnsupportedEncoding(String::from_utf8_lossy(name).into_owned())),
+        }
+    }
+
+    /// Decodes a body; the result is `limit` bytes at most.
+    pub(super) fn decode(self, body: Bytes, limit: usize) -> Result<Bytes, InferError> {
+        match self {
+            Self::Identity => Ok(body),
+            Self::Gzip => inflate(GzDecoder::new(&*body), limit),
+            Self::Deflate => inflate(ZlibDecoder::new(&*body), limit),
+        }
+    }
+}
+
+fn inflate(decoder: impl std::io::Read, limit: usize) -> Result<Bytes, InferError> {
+    let mut out = Vec::new();
+    decoder
+        .take(limit as u64 + 1)
+        .read_to_end(&mut out)
+        .map_err(|error| InferError::BadRequest(format!("the body cannot be decompressed: {error}")))?;
+    if out.len() > limit {
+        return Err(InferError::TooLarge { what: "the decompressed body", limit });
+    }
+    Ok(out.into())
+}
+
+/// Refuses a body whose declared length is above the limit, before any of it is read (and before `100 Continue`).
+pub(super) fn check_declared(body: &Incoming, limit: usize) -> Result<(), InferError> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(InferError::TooLarge { what: "the body", limit });
+    }
+    Ok(())
+}
+
+/// Bytes set aside at once for a body of declared length; a larger one is believed as it comes.
+const BELIEVED: u64 = 1 << 20;
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, InferError> {
+    let declared = body.size_hint().lower().min(BELIEVED);
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| InferError::BadRequest(format!("the body broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > limit - first.len().max(rest.len()) {
+            return Err(InferError::TooLarge { what: "the body", limit });
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.reserve(usize::try_from(declared).unwrap_or_default().max(first.len() + data.len()));
+            rest.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Bytes and time spent on the body of a request that was refused without it. Closing the connection instead could destroy the
+/// answer on its way and would cost the caller a connection; the bound is what a gateway replays.
+const DISCARDED: usize = 64 << 10;
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+
+/// Reads away a small body in the background, unless the caller waits to be asked for it.
+pub(super) fn discard(headers: &HeaderMap, body: Incoming) {
+    if body.is_end_stream() || headers.contains_key(header::EXPECT) || check_declared(&body, DISCARDED).is_err() {
+        return;
+    }
+    tokio::spawn(tokio::time::timeout(DISCARD_TIME, read(body, DISCARDED)));
+}

@@ -1,0 +1,291 @@
+//! The gRPC service.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _};
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use model_wrapper_protocol::{
+    InferError, Limits,
+    grpc::{
+        self, ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+        ModelReadyResponse, ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse,
+        RepositoryModelLoadRequest, RepositoryModelLoadResponse, RepositoryModelUnloadRequest,
+        RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
+        ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+        grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
+        repository_index_response::ModelIndex,
+    },
+};
+use tokio::time::Instant;
+use tonic::{Status, codec::CompressionEncoding};
+use tower::Service as _;
+
+use super::{
+    body::FrontBody,
+    catalogue::{self, EXTENSIONS, SERVER_NAME, SERVER_VERSION},
+    deadline,
+    error::{REASON, grpc_status},
+    infer::{check_target, identity},
+    metrics::{FrontMetrics, Protocol},
+    respond::server_timing,
+    route::Target,
+};
+use crate::serving::{Readiness, ServedModel, Serving, Slot, Timings};
+
+/// Whether a request is gRPC's.
+pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// What was found out about an inference by its headers, before its message was read.
+#[derive(Clone)]
+struct Admitted {
+    served: Arc<ServedModel>,
+    /// Longest that one run may take.
+    timeout: Duration,
+    /// Of a unary call: a stream takes a place for each of its messages.
+    slot: Option<Arc<Slot>>,
+}
+
+/// The service; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Grpc {
+    serving: Serving,
+    metrics: FrontMetrics,
+}
+
+impl Grpc {
+    pub(super) fn new(serving: Serving, metrics: FrontMetrics) -> Self {
+        Self { serving, metrics }
+    }
+
+    /// Answers a call. A wrong revision is 421 as in REST, which the gateway acts on whatever the protocol.
+    pub(super) async fn call(&self, request: Request<Incoming>) -> Result<Response<FrontBody>, InferError> {
+        let path = request.uri().path();
+        if path.ends_with("/ModelInfer") {
+            let measured = self.metrics.begin(Protocol::Grpc);
+            let answer = self.admitted(request, true).await;
+            match &answer {
+                Ok(response) => match failure(response.headers()) {
+                    None => measured.answered(),
+                    Some(reason) => measured.failed(reason),
+                },
+                Err(error) => measured.failed(error.reason()),
+            }
+            answer
+        } else if path.ends_with("/ModelStreamInfer") {
+            self.admitted(request, false).await
+        } else {
+            Ok(self.serve(request, Limits::default().max_body).await.map(FrontBody::Grpc))
+        }
+    }
+
+    /// Answers an inference, which is admitted by its headers: its revision, its deadline, a place.
+    async fn admitted(&self, mut request: Request<Incoming>, unary: bool) -> Result<Response<FrontBody>, InferError> {
+        let admitted = match self.admit(&request, unary) {
+            Ok(admitted) => admitted,
+            Err(error @ InferError::Misdirected { .. }) => return Err(error),
+            Err(error) => return Ok(refuse(&error)),
+        };
+        let limit = admitted.served.max_body();
+        let timeout = admitted.timeout;
+        request.extensions_mut().insert(admitted);
+        let call = self.serve(request, limit);
+        // A stream has the timeout for each of its messages.
+        let response = if unary { tokio::time::timeout(timeout, call).await } else { Ok(call.await) };
+        Ok(response.map_or_else(|_| refuse(&InferError::DeadlineExceeded), |response| response.map(FrontBody::Grpc)))
+    }
+
+    async fn serve(&self, request: Request<Incoming>, limit: usize) -> Response<tonic::body::Body> {
+        let mut service = GrpcInferenceServiceServer::new(self.clone())
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(usize::MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate);
+        let mut response = service.call(request).await.unwrap_or_else(|never| match never {});
+        resource_exhausted(&mut response, limit);
+        response
+    }
+
+    fn admit(&self, request: &Request<Incoming>, unary: bool) -> Result<Admitted, InferError> {
+        let headers = request.headers();
+        let served = self.serving.admit(identity(headers)?)?;
+        let timeout = deadline::timeout(headers, served.timeout())?;
+        let slot = unary.then(|| served.acquire().map(Arc::new)).transpose()?;
+        Ok(Admitted { served, timeout, slot })
+    }
+}
+
+fn refuse(error: &InferError) -> Response<FrontBody> {
+    grpc_status(error).into_http::<tonic::body::Body>().map(FrontBody::Grpc)
+}
+
+/// Why a unary call failed, by the headers of its response; none where it did not. What tonic refuses by itself has no reason
+/// of ours: it is a message that cannot be decoded.
+fn failure(headers: &HeaderMap) -> Option<String> {
+    if headers.get("grpc-status").is_none_or(|status| status.as_bytes() == b"0") {
+        return None;
+    }
+    let reason = headers.get(REASON).and_then(|reason| reason.to_str().ok());
+    Some(reason.unwrap_or("bad-request").to_owned())
+}
+
+/// tonic says OUT_OF_RANGE of a message above the limit; gRPC's own libraries, and this server elsewhere, RESOURCE_EXHAUSTED.
+fn resource_exhausted(response: &mut Response<tonic::body::Body>, limit: usize) {
+    let too_large = |status: &http::HeaderValue| status.as_bytes() == b"11";
+    if response.headers().get("grpc-status").is_some_and(too_large) {
+        let error = InferError::TooLarge { what: "the message", limit };
+        *response = grpc_status(&error).into_http();
+    }
+}
+
+/// Runs one message.
+async fn infer(
+    served: &ServedModel,
+    message: ModelInferRequest,
+    deadline: Instant,
+) -> Result<(ModelInferResponse, Timings), InferError> {
+    check_target(served.metadata(), &target(&message.model_name, &message.model_version))?;
+    let limits = Limits { max_body: served.max_body(), ..Limits::default() };
+    let mut decoded = grpc::decode(message, &limits)?;
+    decoded.request.check(served.metadata())?;
+    let id = decoded.request.id.take();
+    let (response, timings) = served.infer(decoded.request, deadline).await?;
+    Ok((grpc::encode(&response, served.metadata(), id, decoded.form)?, timings))
+}
+
+/// What [`Grpc::call`] left with an inference.
+fn admitted<T>(request: &tonic::Request<T>) -> Result<Admitted, Status> {
+    request.extensions().get().cloned().ok_or_else(|| Status::internal("the call was not admitted"))
+}
+
+fn target<'a>(name: &'a str, version: &'a str) -> Target<'a> {
+    Target { model: name.into(), version: Some(version).filter(|version| !version.is_empty()).map(Into::into) }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Grpc {
+    async fn server_live(
+        &self,
+        _: tonic::Request<ServerLiveRequest>,
+    ) -> Result<tonic::Response<ServerLiveResponse>, Status> {
+        Ok(tonic::Response::new(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: tonic::Request<ServerReadyRequest>,
+    ) -> Result<tonic::Response<ServerReadyResponse>, Status> {
+        Ok(tonic::Response::new(ServerReadyResponse { ready: self.serving.readiness() == Readiness::Ready }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: tonic::Request<ModelReadyRequest>,
+    ) -> Result<tonic::Response<ModelReadyResponse>, Status> {
+        let request = request.get_ref();
+        catalogue::find(&self.serving, &target(&request.name, &request.version))
+            .map_err(|error| grpc_status(&error))?;
+        Ok(tonic::Response::new(ModelReadyResponse { ready: self.serving.readiness() == Readiness::Ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: tonic::Request<ServerMetadataRequest>,
+    ) -> Result<tonic::Response<ServerMetadataResponse>, Status> {
+        Ok(tonic::Response::new(ServerMetadataResponse {
+            name: SERVER_NAME.into(),
+            version: SERVER_VERSION.into(),
+            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+        }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: tonic::Request<ModelMetadataRequest>,
+    ) -> Result<tonic::Response<ModelMetadataResponse>, Status> {
+        let request = request.get_ref();
+        let served = catalogue::find(&self.serving, &target(&request.name, &request.version))
+            .map_err(|error| grpc_status(&error))?;
+        Ok(tonic::Response::new(grpc::metadata(served.metadata())))
+    }
+
+    async fn model_infer(
+        &self,
+        request: tonic::Request<ModelInferRequest>,
+    ) -> Result<tonic::Response<ModelInferResponse>, Status> {
+        let Admitted { served, timeout, slot } = admitted(&request)?;
+        let answer = infer(&served, request.into_inner(), Instant::now() + timeout).await;
+        drop(slot);
+        let (message, timings) = answer.map_err(|error| grpc_status(&error))?;
+        let mut response = tonic::Response::new(message);
+        if let Ok(value) = server_timing(timings).parse() {
+            response.metadata_mut().insert("server-timing", value);
+        }
+        Ok(response)
+    }
+
+    type ModelStreamInferStream = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+
+    async fn model_stream_infer(
+        &self,
+        request: tonic::Request<tonic::Streaming<ModelInferRequest>>,
+    ) -> Result<tonic::Response<Self::ModelStreamInferStream>, Status> {
+        let Admitted { served, timeout, .. } = admitted(&request)?;
+        let metrics = self.metrics.clone();
+        let answers = request.into_inner().then(move |message| {
+            let served = Arc::clone(&served);
+            let measured = metrics.begin(Protocol::Grpc);
+            async move {
+                let message = message?;
+                let id = message.id.clone();
+                let answer = async {
+                    let _slot = served.acquire()?;
+                    infer(&served, message, Instant::now() + timeout).await
+                };
+                Ok(match answer.await {
+                    Ok((response, _)) => {
+                        measured.answered();
+                        ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
+                    }
+                    Err(error) => {
+                        measured.failed(error.reason());
+                        // The id tells a caller with several messages under way which of them failed.
+                        let infer_response = Some(ModelInferResponse { id, ..ModelInferResponse::default() });
+                        ModelStreamInferResponse { error_message: error.to_string(), infer_response }
+                    }
+                })
+            }
+        });
+        Ok(tonic::Response::new(Box::pin(answers)))
+    }
+
+    async fn repository_index(
+        &self,
+        request: tonic::Request<RepositoryIndexRequest>,
+    ) -> Result<tonic::Response<RepositoryIndexResponse>, Status> {
+        let models = catalogue::indexed(&self.serving, request.get_ref().ready).map(|model| ModelIndex {
+            name: model.name,
+            version: model.version,
+            state: model.state.into(),
+            reason: model.reason.into(),
+        });
+        Ok(tonic::Response::new(RepositoryIndexResponse { models: models.into_iter().collect() }))
+    }
+
+    async fn repository_model_load(
+        &self,
+        _: tonic::Request<RepositoryModelLoadRequest>,
+    ) -> Result<tonic::Response<RepositoryModelLoadResponse>, Status> {
+        Err(grpc_status(&catalogue::fixed_model()))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        _: tonic::Request<RepositoryModelUnloadRequest>,
+    ) -> Result<tonic::Response<RepositoryModelUnloadResponse>, Status> {
+        Err(grpc_status(&catalogue::fixed_model()))
+    }
+}
