@@ -8,12 +8,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use autoscaler_policy::Scaling;
 use gateway_policy::Device;
 
 use crate::field::{FieldError, FieldPath};
 use crate::model::{CpuVariant, GpuVariant, Model, ModelFormat, Resources};
 use crate::pool::WarmPool;
-use crate::quantity::{Amount, Quantity};
+use crate::quantity::Amount;
 use checks::Checks;
 
 /// A model that follows every rule.
@@ -33,6 +34,8 @@ pub struct ModelDefinition {
     pub warm_pool: String,
     /// How requests are put together into batches; `None`: they are not.
     pub batching: Option<Batching>,
+    /// How demand becomes a number of replicas, from `autoscaling.knative.dev` annotations.
+    pub scaling: Scaling,
     /// Its variants, at most one for each device, at least one.
     pub variants: Vec<VariantDefinition>,
 }
@@ -49,7 +52,7 @@ pub struct VariantDefinition {
     /// Digest that the source must have, 64 lower-case hexadecimal digits.
     pub sha256: Option<String>,
     /// What one replica is given, by resource name.
-    pub requests: BTreeMap<String, Quantity>,
+    pub requests: BTreeMap<String, Amount>,
     /// Threads that the runtime may start for one replica, from the cpu limit; `None` leaves it to the runtime.
     pub threads: Option<u32>,
     /// Requests at a time on one replica.
@@ -93,7 +96,7 @@ pub struct PoolDefinition {
     /// Class of devices of its replicas.
     pub device: Device,
     /// What one replica is given, by resource name.
-    pub requests: BTreeMap<String, Quantity>,
+    pub requests: BTreeMap<String, Amount>,
     /// Idle replicas that it keeps at least.
     pub min_size: u32,
     /// Idle replicas that it keeps at most.
@@ -146,6 +149,7 @@ impl ModelDefinition {
                         .unwrap_or(defaults::MAX_BATCH_LATENCY),
                 }
             }),
+            scaling: checks.scaling(model.metadata.annotations.as_ref()),
             variants,
         };
         checks.finish(definition)

@@ -12,26 +12,33 @@ pub struct QuantityError(String);
 /// An exact amount, in thousandths of the unit (core, byte), rounded up as Kubernetes does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount {
-    milli: i128,
+    milli: u64,
 }
 
 impl Amount {
     /// The amount of whole units.
     #[must_use]
-    pub const fn units(units: i64) -> Self {
-        Self { milli: units as i128 * 1000 }
+    pub const fn units(units: u32) -> Self {
+        Self { milli: units as u64 * 1000 }
     }
 
     /// Thousandths: millicores of a cpu.
     #[must_use]
-    pub const fn as_milli(self) -> i128 {
+    pub const fn as_milli(self) -> u64 {
         self.milli
     }
 
     /// Whole units, rounded up: bytes of memory, or the cores that cover a fraction of one.
     #[must_use]
-    pub const fn as_units(self) -> i128 {
-        self.milli.div_euclid(1000) + (self.milli.rem_euclid(1000) != 0) as i128
+    pub const fn as_units(self) -> u64 {
+        self.milli.div_ceil(1000)
+    }
+}
+
+impl fmt::Display for Amount {
+    /// The quantity in its simplest form: `2`, `500m`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.milli.is_multiple_of(1000) { write!(f, "{}", self.milli / 1000) } else { write!(f, "{}m", self.milli) }
     }
 }
 
@@ -56,10 +63,13 @@ const SUFFIXES: [(&str, i128, i128); 14] = [
 /// More digits than this are beyond every real amount, and would overflow the arithmetic.
 const MAX_DIGITS: usize = 15;
 
+/// Largest amount, in thousandths: a petabyte is beyond every replica.
+const MAX_MILLI: i128 = 1_000_000_000_000_000_000 - 1;
+
 /// Parses a quantity that is not negative.
 ///
 /// # Errors
-/// When the text does not follow Kubernetes' grammar, is negative, or has more than 15 digits.
+/// When the text does not follow Kubernetes' grammar, is negative, has more than 15 digits, or is 1P or more.
 pub fn parse_quantity(text: &str) -> Result<Amount, QuantityError> {
     let refuse = || QuantityError(text.to_owned());
     let unsigned = text.strip_prefix('+').unwrap_or(text);
@@ -74,7 +84,9 @@ pub fn parse_quantity(text: &str) -> Result<Amount, QuantityError> {
     let (numerator, denominator) = factor(suffix).ok_or_else(refuse)?;
     let denominator = denominator * 10_i128.pow(u32::try_from(fraction.len()).map_err(|_| refuse())?);
     let scaled = mantissa * numerator * 1000;
-    Ok(Amount { milli: scaled / denominator + i128::from(scaled % denominator != 0) })
+    let milli = scaled / denominator + i128::from(scaled % denominator != 0);
+    let milli = u64::try_from(milli).ok().filter(|_| milli <= MAX_MILLI).ok_or_else(refuse)?;
+    Ok(Amount { milli })
 }
 
 /// Factor of a suffix, a decimal exponent (`e3`, `E-2`) included.
@@ -149,7 +161,7 @@ mod tests {
             ("1e3", 1_000_000),
             ("1E3", 1_000_000),
             ("5e-1", 500),
-            ("1E", 1_000_000_000_000_000_000_000),
+            ("999T", 999_000_000_000_000_000),
             ("0", 0),
             ("+1", 1000),
             ("0.0001", 1),
@@ -157,13 +169,29 @@ mod tests {
             assert_eq!(parse_quantity(text).map(Amount::as_milli), Ok(milli), "{text}");
         }
         assert_eq!(parse_quantity("1500m").map(Amount::as_units), Ok(2));
+        for (text, simplest) in [("1500m", "1500m"), ("2000m", "2"), ("1Ki", "1024"), ("0", "0")] {
+            assert_eq!(parse_quantity(text).map(|amount| amount.to_string()).as_deref(), Ok(simplest));
+        }
     }
 
     #[test]
     fn refuses_everything_else() {
-        for text in
-            ["", "-1", "1Kb", "Mi", "1 Gi", "1.2.3", "1e99", "1e-99", "0x10", "1234567890123456", "1e2147483648", "m"]
-        {
+        for text in [
+            "",
+            "-1",
+            "1Kb",
+            "Mi",
+            "1 Gi",
+            "1.2.3",
+            "1e99",
+            "1e-99",
+            "0x10",
+            "1234567890123456",
+            "1e2147483648",
+            "m",
+            "1P",
+            "1E",
+        ] {
             assert!(parse_quantity(text).is_err(), "{text}");
         }
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use autoscaler_policy::Scaling;
+
 use crate::duration::parse_duration;
 use crate::field::{FieldError, FieldPath};
 use crate::model::{GpuVariant, ModelFormat, Resources};
@@ -124,20 +126,19 @@ impl Checks {
         &mut self,
         path: &FieldPath,
         resources: Option<&Resources>,
-    ) -> (BTreeMap<String, Quantity>, Option<u32>) {
-        let Some(resources) = resources else {
-            return (BTreeMap::new(), None);
-        };
-        let mut requests = resources.requests.clone();
-        let mut threads = None;
+    ) -> (BTreeMap<String, Amount>, Option<u32>) {
+        let (mut requests, mut threads) = (BTreeMap::new(), None);
+        let Some(resources) = resources else { return (requests, threads) };
         for (name, request) in &resources.requests {
-            self.quantity(path.child("requests").child(name), request);
+            if let Some(amount) = self.quantity(path.child("requests").child(name), request) {
+                requests.insert(name.clone(), amount);
+            }
         }
         for (name, limit) in &resources.limits {
             let Some(amount) = self.quantity(path.child("limits").child(name), limit) else { continue };
-            let request = requests.entry(name.clone()).or_insert_with(|| limit.clone());
-            if parse_quantity(&request.0).is_ok_and(|request| request > amount) {
-                let message = format!("expected at most the limit {limit}, got {request}");
+            let request = *requests.entry(name.clone()).or_insert(amount);
+            if request > amount {
+                let message = format!("expected at most the limit {limit}, got {}", resources.requests[name]);
                 self.fail(path.child("requests").child(name), message);
             }
             if name == "cpu" {
@@ -145,6 +146,17 @@ impl Checks {
             }
         }
         (requests, threads)
+    }
+
+    /// Annotations of Knative's autoscaler mean on a model what they mean on a revision.
+    pub(super) fn scaling(&mut self, annotations: Option<&BTreeMap<String, String>>) -> Scaling {
+        let annotations = annotations.into_iter().flatten();
+        let annotations = annotations.map(|(name, value)| (name.as_str(), value.as_str()));
+        Scaling::default().with_annotations(annotations).unwrap_or_else(|error| {
+            let path = FieldPath::of(&["metadata", "annotations", &error.annotation]);
+            self.fail(path, format!("expected {}, got {:?}", error.expected, error.value));
+            Scaling::default()
+        })
     }
 
     pub(super) fn gpu_share(&mut self, path: &FieldPath, variant: &GpuVariant) -> GpuShare {

@@ -46,13 +46,13 @@ fn everything_that_is_written_arrives() {
 
     let cpu = definition.variant(Device::Cpu).expect("written");
     assert_eq!((cpu.concurrency, cpu.min_replicas, cpu.max_replicas, cpu.threads), (8, 1, 20, Some(2)));
-    assert_eq!(cpu.requests["cpu"].0, "500m");
+    assert_eq!(cpu.requests["cpu"].to_string(), "500m");
     assert_eq!(cpu.sha256.as_deref(), Some("ab".repeat(32).as_str()));
     assert_eq!((cpu.cost, cpu.gpu), (2.0, None));
     let gpu = definition.variant(Device::Gpu).expect("written");
     assert_eq!((gpu.storage_uri.as_str(), gpu.sha256.as_deref()), ("fp16.onnx", None));
     assert_eq!(gpu.gpu.expect("a share").milli, 300);
-    assert_eq!(gpu.gpu.and_then(|share| share.memory), Some(Amount::units(2 << 30)));
+    assert_eq!(gpu.gpu.and_then(|share| share.memory), Some(Amount::units(1 << 31)));
     assert_eq!((gpu.cost, gpu.concurrency, gpu.max_replicas), (20.5, defaults::CONTAINER_CONCURRENCY, 2));
 }
 
@@ -74,7 +74,7 @@ fn the_rest_takes_defaults() {
 fn a_limit_is_the_request_where_there_is_none() {
     let spec = json!({"storageUri": "a.onnx", "cpu": {"resources": {"limits": {"cpu": "1500m"}}}});
     let definition = ModelDefinition::of(&model(&spec), "default").expect("every rule is kept");
-    assert_eq!(definition.variants[0].requests["cpu"].0, "1500m");
+    assert_eq!(definition.variants[0].requests["cpu"].to_string(), "1500m");
     assert_eq!(definition.variants[0].threads, Some(2));
 }
 
