@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use prost::{
     Message,
     encoding::{DecodeContext, decode_key, skip_field},
@@ -56,11 +56,12 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        decode_bounded(source.copy_to_bytes(source.remaining())).map(Some)
+        read(source.copy_to_bytes(source.remaining())).map(Some)
     }
 }
 
-fn decode_bounded<U: Message + Default>(message: bytes::Bytes) -> Result<U, Status> {
+/// Reads a message as [`BoundedCodec`] does.
+pub fn read<U: Message + Default>(message: Bytes) -> Result<U, Status> {
     let malformed =
         |error: prost::DecodeError| Status::invalid_argument(format!("the message is not valid protobuf: {error}"));
     let mut rest = message.clone();

@@ -9,6 +9,6 @@ mod generated {
     tonic::include_proto!("inference");
 }
 
-pub use codec::BoundedCodec;
+pub use codec::{BoundedCodec, read};
 pub use convert::{ContentsForm, GrpcRequest, decode, encode, metadata};
 pub use generated::*;

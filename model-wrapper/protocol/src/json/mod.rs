@@ -6,8 +6,10 @@
 mod decode;
 mod depth;
 mod encode;
+mod syntax;
 mod walk;
 
 pub(crate) use decode::{decode, integers};
 pub(crate) use depth::check_depth;
 pub(crate) use encode::{encode, string};
+pub(crate) use syntax::syntax_error;
