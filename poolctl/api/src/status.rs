@@ -23,8 +23,6 @@ pub mod reason {
     pub const LOAD_FAILED: &str = "LoadFailed";
     /// The machine or cluster has no device of the variant's class.
     pub const DEVICE_UNAVAILABLE: &str = "DeviceUnavailable";
-    /// Not looked at yet.
-    pub const PENDING: &str = "Pending";
 }
 
 /// Status of a condition, as Kubernetes writes it.
@@ -54,12 +52,12 @@ impl ConditionStatus {
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect: see [`condition_type`].
+    /// Which aspect: Ready, CpuReady or GpuReady.
     #[serde(rename = "type")]
     pub type_: String,
     /// Whether it holds.
     pub status: ConditionStatus,
-    /// Why, in one word: see [`reason`].
+    /// Why, in one word: Loadable, LoadFailed or DeviceUnavailable.
     pub reason: String,
     /// Why, for people.
     #[serde(default)]
