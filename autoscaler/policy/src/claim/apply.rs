@@ -25,7 +25,7 @@ impl State {
             Event::Desired { revision, replicas } => {
                 // A revision that is not in the table wants nothing: its desired number would be kept for ever.
                 if let Some(known) = self.revisions.get_mut(&revision) {
-                    known.desired = replicas;
+                    known.desired = Some(replicas);
                     work.revisions.insert(revision);
                 }
             }

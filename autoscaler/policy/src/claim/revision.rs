@@ -46,7 +46,8 @@ impl Target {
 pub(super) struct RevisionState {
     /// Absent for a revision that is not in the table.
     pub(super) target: Option<Target>,
-    pub(super) desired: u32,
+    /// Absent until it was told: what another leader wanted is neither missing nor surplus.
+    pub(super) desired: Option<u32>,
     /// Replicas that it owns or that are being claimed for it.
     pub(super) members: BTreeSet<Uid>,
     /// Cold starts that the watch has not shown yet, with the time until which they are waited for.
@@ -78,11 +79,11 @@ pub(super) struct Creating {
 }
 
 impl RevisionState {
-    /// Replicas that it should have now.
-    pub(super) fn want(&self) -> usize {
+    /// Replicas that it should have now; `None` while that is not known.
+    pub(super) fn want(&self) -> Option<usize> {
         match &self.target {
-            Some(Target { unavailable: None, .. }) => usize::try_from(self.desired).unwrap_or(usize::MAX),
-            _ => 0,
+            Some(Target { unavailable: None, .. }) => Some(usize::try_from(self.desired?).unwrap_or(usize::MAX)),
+            _ => Some(0),
         }
     }
 

@@ -27,8 +27,8 @@ impl State {
         }
         self.drop_overdue_creations(key, work);
         let Some(revision) = self.revisions.get(key) else { return };
-        let want = revision.want();
         let have = self.supply(key, work.now);
+        let want = revision.want().unwrap_or(have);
         if have > want {
             self.reap(key, have - want, work);
         }

@@ -218,12 +218,6 @@ impl State {
         }
     }
 
-    /// Whether the watch has reported everything that existed when it began.
-    #[must_use]
-    pub const fn is_synced(&self) -> bool {
-        self.synced
-    }
-
     /// Puts a replica into the index that it belongs in, sets its timer, and has its revision looked at.
     pub(super) fn reindex(&mut self, uid: &Uid, work: &mut Work<'_>) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
@@ -286,7 +280,15 @@ impl State {
 }
 
 impl crate::Fleet for State {
+    fn is_known(&self) -> bool {
+        self.synced
+    }
+
     fn ready(&self, revision: &RevisionKey) -> u32 {
         self.counts(revision).ready
+    }
+
+    fn obstacle(&self, revision: &RevisionKey) -> Option<super::effect::ConditionReason> {
+        self.condition(revision).map(|condition| condition.reason)
     }
 }
