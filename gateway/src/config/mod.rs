@@ -1,0 +1,255 @@
+//! The configuration file of a gateway that runs alone.
+//!
+//! It is read strictly: an unknown key, a value out of range or a name given twice refuses the whole file, with the key and
+//! the value in the message. A running gateway then keeps what it has.
+
+mod watch;
+
+pub use watch::watch;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use gateway_policy::Device;
+use serde::Deserialize;
+
+use crate::model_route::{ModelRoute, StaticReplica};
+use crate::settings::Limits;
+
+/// Deadline of a model's requests where the file sets none: KServe's and Triton's clients wait as long.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Namespace of models that name none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Relative cost of a replica-second where the file sets none, by device: as in a `Model`.
+const fn default_cost(device: Device) -> f64 {
+    match device {
+        Device::Cpu => 1.0,
+        Device::Gpu => 12.0,
+    }
+}
+
+/// A file's content, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where to listen, unless the command line says otherwise.
+    pub listen: Option<SocketAddr>,
+    /// The models.
+    pub models: Vec<ModelRoute>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// Why a file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error("reading {path} failed: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not YAML of this shape.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value is not one of those expected.
+    #[error("{key} is {value:?}: expected {expected}")]
+    Value {
+        /// Path of the key in the file.
+        key: String,
+        /// The value.
+        value: String,
+        /// What it should be.
+        expected: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    listen: Option<String>,
+    #[serde(default)]
+    models: Vec<FileModel>,
+    #[serde(default)]
+    limits: FileLimits,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FileModel {
+    name: String,
+    namespace: Option<String>,
+    timeout: Option<String>,
+    objective: Option<String>,
+    replicas: Vec<FileReplica>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FileReplica {
+    url: String,
+    device: Option<String>,
+    cost: Option<f64>,
+    #[serde(default)]
+    concurrency: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FileLimits {
+    max_body_bytes: Option<u64>,
+    hold_requests: Option<usize>,
+    hold_bytes: Option<u64>,
+    caller_concurrency: Option<u32>,
+    max_connections: Option<usize>,
+    header_timeout: Option<String>,
+    body_idle_timeout: Option<String>,
+    drain_timeout: Option<String>,
+    held_drain_timeout: Option<String>,
+}
+
+impl Config {
+    /// Reads a file. It may resolve host names, so not on a thread that serves.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is refused.
+    pub fn read(path: &std::path::Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
+        Self::parse(&text)
+    }
+
+    /// Parses a file's content.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let file: File = serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        let listen = file.listen.map(|listen| parsed(&listen, "listen", "IP:PORT")).transpose()?;
+        let models = file.models.into_iter().enumerate();
+        let models = models.map(|(index, model)| model.check(&format!("models[{index}]")));
+        let models = models.collect::<Result<Vec<_>, _>>()?;
+        for (index, model) in models.iter().enumerate() {
+            let twice = models[..index].iter().any(|one| one.name == model.name && one.namespace == model.namespace);
+            if twice {
+                return Err(value(&format!("models[{index}].name"), &model.name, "a name that no model before it has"));
+            }
+        }
+        Ok(Self { listen, models, limits: file.limits.check()? })
+    }
+}
+
+impl FileModel {
+    fn check(self, key: &str) -> Result<ModelRoute, ConfigError> {
+        let namespace = self.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        for (field, name) in [("name", &self.name), ("namespace", &namespace)] {
+            let is_label = !name.is_empty()
+                && name.len() <= 63
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            if !is_label {
+                return Err(value(&format!("{key}.{field}"), name, "1 to 63 letters, digits, '-' or '_'"));
+            }
+        }
+        let timeout = self.timeout.map(|text| duration(&text, &format!("{key}.timeout"))).transpose()?;
+        let objective = self.objective.map(|text| duration(&text, &format!("{key}.objective"))).transpose()?;
+        let replicas = self.replicas.into_iter().enumerate();
+        let replicas = replicas.map(|(index, replica)| replica.check(&format!("{key}.replicas[{index}]")));
+        let replicas = replicas.collect::<Result<Vec<_>, _>>()?;
+        for (index, replica) in replicas.iter().enumerate() {
+            if replicas[..index].iter().any(|one| one.url == replica.url) {
+                let key = format!("{key}.replicas[{index}].url");
+                return Err(value(&key, &replica.url, "a replica that is not listed before"));
+            }
+        }
+        Ok(ModelRoute {
+            namespace,
+            name: self.name,
+            generation: 0,
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+            objective,
+            variants: Vec::new(),
+            metadata: None,
+            unavailable: None,
+            replicas,
+        })
+    }
+}
+
+impl FileReplica {
+    fn check(self, key: &str) -> Result<StaticReplica, ConfigError> {
+        let device = self.device.as_deref().unwrap_or("cpu");
+        let device: Device = parsed(device, &format!("{key}.device"), "cpu or gpu")?;
+        let cost = self.cost.unwrap_or(default_cost(device));
+        if !cost.is_finite() || cost < 0.0 {
+            return Err(value(&format!("{key}.cost"), &cost.to_string(), "a number of 0 or more"));
+        }
+        let expected = "http://HOST:PORT";
+        let url_key = format!("{key}.url");
+        let authority = self.url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let authority = authority.ok_or_else(|| value(&url_key, &self.url, expected))?;
+        let resolved = authority.to_socket_addrs();
+        let mut addrs = resolved.map_err(|error| value(&url_key, &self.url, &format!("{expected} ({error})")))?;
+        let addr = addrs.next().ok_or_else(|| value(&url_key, &self.url, "a host that has an address"))?;
+        let url = format!("http://{authority}");
+        Ok(StaticReplica { url, addr, device, cost, concurrency: self.concurrency })
+    }
+}
+
+impl FileLimits {
+    fn check(self) -> Result<Limits, ConfigError> {
+        let default = Limits::default();
+        let time = |text: Option<String>, key: &str, default: Duration| {
+            text.map_or(Ok(default), |text| duration(&text, &format!("limits.{key}")))
+        };
+        let positive = |number: u64, key: &str| {
+            if number == 0 { Err(value(&format!("limits.{key}"), "0", "a number above 0")) } else { Ok(()) }
+        };
+        let limits = Limits {
+            max_body_bytes: self.max_body_bytes.unwrap_or(default.max_body_bytes),
+            hold_requests: self.hold_requests.unwrap_or(default.hold_requests),
+            hold_bytes: self.hold_bytes.unwrap_or(default.hold_bytes),
+            caller_concurrency: self.caller_concurrency,
+            max_connections: self.max_connections.unwrap_or(default.max_connections),
+            header_timeout: time(self.header_timeout, "headerTimeout", default.header_timeout)?,
+            body_idle_timeout: time(self.body_idle_timeout, "bodyIdleTimeout", default.body_idle_timeout)?,
+            drain_timeout: time(self.drain_timeout, "drainTimeout", default.drain_timeout)?,
+            held_drain_timeout: time(self.held_drain_timeout, "heldDrainTimeout", default.held_drain_timeout)?,
+        };
+        positive(limits.max_body_bytes, "maxBodyBytes")?;
+        positive(limits.max_connections as u64, "maxConnections")?;
+        positive(u64::from(limits.caller_concurrency.unwrap_or(1)), "callerConcurrency")?;
+        Ok(limits)
+    }
+}
+
+fn value(key: &str, value: &str, expected: &str) -> ConfigError {
+    ConfigError::Value { key: key.to_owned(), value: value.to_owned(), expected: expected.to_owned() }
+}
+
+fn parsed<T: std::str::FromStr>(text: &str, key: &str, expected: &str) -> Result<T, ConfigError> {
+    text.parse().map_err(|_| value(key, text, expected))
+}
+
+/// A duration such as `50ms`, `1.5s`, `60s` or `2m`, above zero.
+fn duration(text: &str, key: &str) -> Result<Duration, ConfigError> {
+    let error = || value(key, text, "a duration above 0 such as 50ms, 1.5s or 2m");
+    let unit_at = text.find(|character: char| character.is_ascii_alphabetic()).ok_or_else(error)?;
+    let (number, unit) = text.split_at(unit_at);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(error()),
+    };
+    let number: f64 = number.parse().map_err(|_| error())?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| error())?;
+    if duration.is_zero() { Err(error()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! One client connection, HTTP/1.1 or HTTP/2 with prior knowledge.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::gateway::Worker;
+use crate::strict_http::StrictHttp;
+
+/// First bytes of the preface of HTTP/2 (RFC 9113, section 3.4): no method of HTTP/1 is called so.
+const PREFACE_START: &[u8] = b"PRI ";
+
+/// Room for a large body's bytes between two reads.
+const READ_BUFFER_BYTES: usize = 512 << 10;
+
+/// Streams that one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 100;
+
+/// Bytes in flight per HTTP/2 stream.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Bytes in flight per HTTP/2 connection.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Longest header list over HTTP/2: as long as the head of an HTTP/1 request may be.
+const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+
+/// How long an HTTP/1 connection may be idle between requests: nginx's default.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a client that sent a part of the preface is waited for before looking again.
+const SNIFF_PAUSE: Duration = Duration::from_millis(1);
+
+/// Tells the connections of one thread to finish.
+#[derive(Default)]
+pub(crate) struct Drain {
+    begun: AtomicBool,
+    told: Notify,
+}
+
+impl Drain {
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+        self.told.notify_waiters();
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
+    }
+}
+
+/// Serves a connection until it ends, or until its requests are answered once `drain` has begun.
+pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, drain: Arc<Drain>) {
+    let header_timeout = worker.inner.settings.limits.header_timeout;
+    let sniffed = tokio::select! {
+        sniffed = tokio::time::timeout(header_timeout, is_http2(&stream)) => sniffed,
+        () = begun(&drain) => return,
+    };
+    let Ok(Ok(http2)) = sniffed else { return };
+    let caller = peer.ip();
+    let service = TowerToHyperService::new(tower::service_fn(move |request| {
+        let worker = Arc::clone(&worker);
+        async move { Ok::<_, Infallible>(worker.answer(request, caller).await) }
+    }));
+    let ended = if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(MAX_HEADER_LIST_BYTES);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        drive(connection, &drain, |connection| connection.graceful_shutdown()).await
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT)
+            .max_buf_size(READ_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout)), service);
+        drive(connection, &drain, |connection| connection.graceful_shutdown()).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a client connection broke");
+    }
+}
+
+/// Polls a connection, and tells it once when the drain begins.
+///
+/// The drain is looked at as a flag: its notification is registered at the first poll only, so that a busy connection
+/// does not take a shared lock each time that it is woken.
+async fn drive<C>(connection: C, drain: &Drain, finish: impl Fn(Pin<&mut C>)) -> Result<(), hyper::Error>
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
+    let mut connection = pin!(connection);
+    let mut told = pin!(drain.told.notified());
+    let mut registered = false;
+    let mut finishing = false;
+    poll_fn(|cx| {
+        if !registered {
+            registered = true;
+            let _ = told.as_mut().poll(cx);
+        }
+        if !finishing && drain.has_begun() {
+            finishing = true;
+            finish(connection.as_mut());
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
+}
+
+async fn begun(drain: &Drain) {
+    let told = drain.told.notified();
+    if !drain.has_begun() {
+        told.await;
+    }
+}
+
+/// Whether the client starts with the preface of HTTP/2. Nothing is consumed.
+async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut start = [0; PREFACE_START.len()];
+    loop {
+        let seen = stream.peek(&mut start).await?;
+        if seen == 0 || start[..seen] != PREFACE_START[..seen] {
+            return Ok(false);
+        }
+        if seen == start.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(SNIFF_PAUSE).await;
+    }
+}

@@ -1,0 +1,134 @@
+//! What happens to a request once hyper has parsed it: find what it asks for, then answer or forward it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+
+use crate::body::ResponseBody;
+use crate::catalogue;
+use crate::error::Error;
+use crate::gateway::Worker;
+use crate::grpc;
+use crate::inference::{Inference, Source, Wake};
+use crate::model::Model;
+use crate::respond::{Protocol, refusal};
+use crate::route::{Action, GrpcMethod, Route};
+use crate::strict_http::Violation;
+use crate::table::Table;
+use crate::upload::Payload;
+
+impl Worker {
+    /// Answers one request of the client at `caller`.
+    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, caller: IpAddr) -> Response<ResponseBody> {
+        if let Some(violation) = Violation::in_request(&request) {
+            let error = Error::Http(violation);
+            self.inner.metrics.count_unrouted(error.http_status(), error.reason().as_str());
+            return refusal(&error, Protocol::Rest);
+        }
+        let (parts, incoming) = request.into_parts();
+        let protocol = protocol_of(&parts);
+        match self.dispatch(parts, incoming, protocol, caller).await {
+            Ok(response) => response,
+            Err(error) => {
+                self.inner.metrics.count_unrouted(error.http_status(), error.reason().as_str());
+                refusal(&error, protocol)
+            }
+        }
+    }
+
+    /// An error here is one of routing: of no model.
+    async fn dispatch(
+        self: &Arc<Self>,
+        parts: Parts,
+        incoming: Incoming,
+        protocol: Protocol,
+        caller: IpAddr,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let started = self.inner.clock.now();
+        let (model, wake) = {
+            let table = self.inner.table.load();
+            let scope = table.scope_of(host_of(&parts));
+            let namespace = self.inner.settings.namespace.as_deref();
+            let (name, action) = match Route::of(&parts.method, parts.uri.path())? {
+                Route::Model { name, action } => (name, action),
+                Route::Grpc(method) => {
+                    drop(table);
+                    return self.dispatch_grpc(method, parts, incoming, caller).await;
+                }
+                route => return catalogue::answer(route, &table, scope, namespace),
+            };
+            let model = table.resolve(scope, name, namespace)?;
+            let wake = match action {
+                Action::Infer => Wake::Yes,
+                Action::Inspect => Wake::No,
+                Action::Metadata | Action::Ready | Action::Status => match catalogue::of_model(model, action) {
+                    Some(response) => return Ok(response),
+                    None => Wake::No,
+                },
+            };
+            (Arc::clone(model), wake)
+        };
+        let inference = Inference { worker: Arc::clone(self), model, parts, protocol, wake, caller, started };
+        Ok(inference.answer(Source::Body(incoming)).await)
+    }
+
+    async fn dispatch_grpc(
+        self: &Arc<Self>,
+        method: GrpcMethod,
+        parts: Parts,
+        incoming: Incoming,
+        caller: IpAddr,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let started = self.inner.clock.now();
+        let payload = Payload::read(incoming, &self.inner.settings.limits).await?;
+        let named = match method {
+            GrpcMethod::ServerLive | GrpcMethod::ServerReady => return Ok(grpc::flag(true)),
+            GrpcMethod::ServerMetadata => return Ok(grpc::server_metadata()),
+            GrpcMethod::ModelReady | GrpcMethod::ModelMetadata | GrpcMethod::ModelInfer => {
+                grpc::model_name(&payload.first_bytes())?
+            }
+        };
+        let model = {
+            let table: &Table = &self.inner.table.load();
+            let scope = table.scope_of(host_of(&parts));
+            Arc::clone(table.resolve(scope, &named, self.inner.settings.namespace.as_deref())?)
+        };
+        match method {
+            GrpcMethod::ModelReady => return Ok(grpc::flag(is_ready(&model))),
+            GrpcMethod::ModelMetadata => {
+                if let Some(response) = model.route().metadata.as_ref().map(grpc::model_metadata) {
+                    return Ok(response);
+                }
+            }
+            _ => {}
+        }
+        let wake = if method == GrpcMethod::ModelInfer { Wake::Yes } else { Wake::No };
+        let protocol = Protocol::Grpc;
+        let inference = Inference { worker: Arc::clone(self), model, parts, protocol, wake, caller, started };
+        Ok(inference.answer(Source::Read(payload)).await)
+    }
+}
+
+/// Whether a request to the model would be served.
+pub(crate) fn is_ready(model: &Model) -> bool {
+    let route = model.route();
+    let servable = !route.variants.is_empty() || !model.routing().is_empty();
+    route.unavailable.is_none() && servable
+}
+
+fn protocol_of(parts: &Parts) -> Protocol {
+    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    if parts.headers.get(CONTENT_TYPE).is_some_and(is_grpc) { Protocol::Grpc } else { Protocol::Rest }
+}
+
+/// The host that the client asked: of `:authority` over HTTP/2, of `Host` otherwise.
+fn host_of(parts: &Parts) -> Option<&str> {
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()),
+    }
+}

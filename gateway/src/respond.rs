@@ -1,0 +1,69 @@
+//! Answers that the gateway makes itself.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::error::Error;
+
+/// Why: of a success the reason for its device, of an error its cause.
+pub(crate) const REASON: HeaderName = HeaderName::from_static("kferving-reason");
+/// The variant that served.
+pub(crate) const DEVICE: HeaderName = HeaderName::from_static("kferving-device");
+/// The replica that served.
+pub(crate) const REPLICA: HeaderName = HeaderName::from_static("kferving-replica");
+/// What a replica must hold to serve the request: `NAMESPACE/REVISION@sha256:HEX`.
+pub(crate) const REVISION: HeaderName = HeaderName::from_static("kferving-revision");
+/// The W3C header of the phases.
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// How the caller wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// JSON over HTTP.
+    Rest,
+    /// gRPC: always 200, the status in the trailers.
+    Grpc,
+}
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Own(Some(Bytes::from(value.to_string()))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// The answer to a request that no replica answers.
+pub(crate) fn refusal(error: &Error, protocol: Protocol) -> Response<ResponseBody> {
+    let mut response = match protocol {
+        Protocol::Rest => json(error.http_status(), &serde_json::json!({ "error": error.to_string() })),
+        Protocol::Grpc => grpc_status(error),
+    };
+    let headers = response.headers_mut();
+    headers.insert(REASON, HeaderValue::from_static(error.reason().as_str()));
+    if let Error::MethodNotAllowed { allowed, .. } = error {
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    }
+    if let Some(after) = error.retry_after() {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    response
+}
+
+/// A 'trailers-only' answer of gRPC: the status is among the headers.
+fn grpc_status(error: &Error) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    let status = tonic::Status::new(error.grpc_code(), error.to_string());
+    // Adding fails only for a message that cannot be percent-encoded, which the encoding rules out.
+    if status.add_header(response.headers_mut()).is_err() {
+        response.headers_mut().insert("grpc-status", HeaderValue::from(error.grpc_code() as i32));
+    }
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}

@@ -1,0 +1,78 @@
+//! The `server-timing` header: the phases of a request in milliseconds, in the order in which they happened.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::replica::Activation;
+
+const NOT_HELD: HeaderValue = HeaderValue::from_static("hold;dur=0");
+
+/// The gateway's phases before those of the replica: `hold`, and on the first use of a fresh replica `claim`,
+/// `specialize` and `load`.
+pub(crate) fn prepend(
+    held: Option<Duration>,
+    first_use: Option<Activation>,
+    upstream: Option<&HeaderValue>,
+) -> HeaderValue {
+    let own = Own { held, first_use };
+    let Some(upstream) = upstream.and_then(|value| value.to_str().ok()) else {
+        return if held.is_none() && first_use.is_none() { NOT_HELD } else { own.header("") };
+    };
+    own.header(upstream)
+}
+
+struct Own {
+    held: Option<Duration>,
+    first_use: Option<Activation>,
+}
+
+impl Own {
+    fn header(&self, upstream: &str) -> HeaderValue {
+        let mut text = String::with_capacity(96 + upstream.len());
+        match self.held {
+            Some(held) => push(&mut text, "hold", held),
+            None => text.push_str("hold;dur=0"),
+        }
+        if let Some(Activation { claim, specialize, load }) = self.first_use {
+            for (name, phase) in [("claim", claim), ("specialize", specialize), ("load", load)] {
+                push(&mut text, name, phase);
+            }
+        }
+        if !upstream.is_empty() {
+            text.push_str(", ");
+            text.push_str(upstream);
+        }
+        HeaderValue::try_from(text).unwrap_or(NOT_HELD)
+    }
+}
+
+fn push(text: &mut String, name: &str, phase: Duration) {
+    let separator = if text.is_empty() { "" } else { ", " };
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{separator}{name};dur={:.3}", phase.as_secs_f64() * 1e3);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_in_order() {
+        let held = Some(Duration::from_micros(5_250));
+        let activation = Activation {
+            claim: Duration::from_micros(800),
+            specialize: Duration::from_millis(3),
+            load: Duration::from_millis(1),
+        };
+        let upstream = HeaderValue::from_static("queue;dur=0.1, infer;dur=2");
+        assert_eq!(
+            prepend(held, Some(activation), Some(&upstream)),
+            "hold;dur=5.250, claim;dur=0.800, specialize;dur=3.000, load;dur=1.000, queue;dur=0.1, infer;dur=2"
+        );
+        assert_eq!(prepend(None, None, Some(&upstream)), "hold;dur=0, queue;dur=0.1, infer;dur=2");
+        assert_eq!(prepend(held, None, None), "hold;dur=5.250");
+        assert_eq!(prepend(None, None, None), "hold;dur=0");
+    }
+}

@@ -1,0 +1,66 @@
+//! What an operator can set, with defaults that carry their reasons.
+
+use std::time::Duration;
+
+/// Settings of a [`crate::Gateway`], fixed for its life.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewaySettings {
+    /// Namespace of requests whose `Host` names none. Without it, a model's bare name is enough where it is unique.
+    pub namespace: Option<String>,
+    /// Serving threads; each has its own listener and its own connections to replicas.
+    pub threads: usize,
+    /// Bounds on what callers can make the gateway keep.
+    pub limits: Limits,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            namespace: None,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds on what callers can make the gateway keep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Longest request body, in bytes. 64 MiB is also what Triton and KServe accept.
+    pub max_body_bytes: u64,
+    /// Requests held per model while it has no free replica, as many as Knative's activator holds per revision.
+    pub hold_requests: usize,
+    /// Bytes of bodies held per model: 10,000 small bodies fit, 10,000 bodies of the replay bound do not.
+    pub hold_bytes: u64,
+    /// Requests that one caller (a peer address) may have held or in flight; `None`: no limit of its own.
+    pub caller_concurrency: Option<u32>,
+    /// Open client connections over all threads; above it new ones are closed at once.
+    pub max_connections: usize,
+    /// Longest that a client may take to send a request's head; slow heads are how one host pins a server.
+    pub header_timeout: Duration,
+    /// Longest silence within a request's body.
+    pub body_idle_timeout: Duration,
+    /// Longest that shutdown waits for requests in flight.
+    pub drain_timeout: Duration,
+    /// Longest that a request may stay held once shutdown began.
+    pub held_drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 64 << 20,
+            hold_requests: 10_000,
+            hold_bytes: 256 << 20,
+            caller_concurrency: None,
+            max_connections: 10_000,
+            header_timeout: Duration::from_secs(10),
+            body_idle_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            held_drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Bodies up to this length are read before a replica's slot is taken, and can be sent again: the bound linkerd uses.
+pub(crate) const REPLAY_BYTES: u64 = 64 << 10;

@@ -1,0 +1,100 @@
+//! The models by name, and which of them a request means.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::model::{Model, ModelKey};
+use crate::route::host_labels;
+
+/// All models: an immutable snapshot.
+#[derive(Default)]
+pub(crate) struct Table {
+    namespaces: HashMap<String, HashMap<String, Arc<Model>>>,
+    /// By bare name; each list is sorted by namespace.
+    names: HashMap<String, Vec<Arc<Model>>>,
+    /// In the order of the catalogue.
+    sorted: BTreeMap<ModelKey, Arc<Model>>,
+}
+
+/// Where a request's `Host` points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostScope<'a> {
+    /// The namespace that the host names, if it names one of the table.
+    pub(crate) namespace: Option<&'a str>,
+    /// The first label of a host that names a namespace of the table.
+    pub(crate) model: Option<&'a str>,
+}
+
+impl Table {
+    pub(crate) fn new(models: impl IntoIterator<Item = Arc<Model>>) -> Self {
+        let mut table = Self::default();
+        for model in models {
+            table.sorted.insert(model.key.clone(), model);
+        }
+        for (key, model) in &table.sorted {
+            table.namespaces.entry(key.namespace.clone()).or_default().insert(key.name.clone(), Arc::clone(model));
+            table.names.entry(key.name.clone()).or_default().push(Arc::clone(model));
+        }
+        table
+    }
+
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Model>> {
+        self.namespaces.get(namespace)?.get(name)
+    }
+
+    /// Every model, by namespace and name.
+    pub(crate) fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.sorted.values()
+    }
+
+    /// What `host` says. A host whose second label is no namespace of the table is just an address of the gateway.
+    pub(crate) fn scope_of<'a>(&self, host: Option<&'a str>) -> HostScope<'a> {
+        match host.and_then(host_labels) {
+            Some((model, namespace)) if self.namespaces.contains_key(namespace) => {
+                HostScope { namespace: Some(namespace), model: Some(model) }
+            }
+            _ => HostScope { namespace: None, model: None },
+        }
+    }
+
+    /// The model that a path's name means, for a request to `scope` of a gateway with this default namespace.
+    pub(crate) fn resolve(
+        &self,
+        scope: HostScope<'_>,
+        name: &str,
+        default_namespace: Option<&str>,
+    ) -> Result<&Arc<Model>, Error> {
+        if let Some(named) = scope.model
+            && named != name
+        {
+            return Err(Error::ModelNotFound(format!("the host names model {named:?} and the path {name:?}")));
+        }
+        if let Some(namespace) = scope.namespace.or(default_namespace) {
+            return self.get(namespace, name).ok_or_else(|| {
+                Error::ModelNotFound(format!("model {name:?} does not exist in namespace {namespace:?}"))
+            });
+        }
+        match self.names.get(name).map_or(&[][..], Vec::as_slice) {
+            [] => Err(Error::ModelNotFound(format!("model {name:?} does not exist"))),
+            [model] => Ok(model),
+            [first, second, ..] => Err(Error::AmbiguousModel {
+                name: name.to_owned(),
+                first: first.key.namespace.clone(),
+                second: second.key.namespace.clone(),
+            }),
+        }
+    }
+
+    /// The models that a catalogue request for `scope` is about.
+    pub(crate) fn catalogue<'a>(
+        &'a self,
+        scope: HostScope<'a>,
+        default_namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Model>> {
+        let namespace = scope.namespace.or(default_namespace);
+        self.models()
+            .filter(move |model| namespace.is_none_or(|namespace| model.key.namespace == namespace))
+            .filter(move |model| scope.model.is_none_or(|name| model.key.name == name))
+    }
+}

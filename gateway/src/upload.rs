@@ -1,0 +1,290 @@
+//! Request bodies on their way to a replica.
+//!
+//! A body up to the replay bound is read whole before a replica's slot is taken: a slow client then holds no slot, and the
+//! request can go to another replica when the first refuses it. A longer one is streamed; until its first byte has left,
+//! it can be taken back and sent elsewhere.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep};
+
+use crate::error::Error;
+use crate::settings::{Limits, REPLAY_BYTES};
+use crate::strict_http::Violation;
+
+/// The body of a request as its attempts see it.
+pub(crate) enum Payload {
+    /// Read whole; every attempt gets it.
+    Replayable(Bytes),
+    /// Streamed; an attempt can follow another only if that one took nothing from it.
+    Streaming(Upload),
+}
+
+impl Payload {
+    /// Reads `incoming` up to the replay bound.
+    pub(crate) async fn read(incoming: Incoming, limits: &Limits) -> Result<Self, Error> {
+        let hint = incoming.size_hint();
+        if hint.lower() > limits.max_body_bytes {
+            return Err(Error::BodyTooLarge { limit: limits.max_body_bytes });
+        }
+        let mut incoming = incoming;
+        let mut prefix = VecDeque::new();
+        let mut length = 0_u64;
+        while !incoming.is_end_stream() {
+            // Beyond the bound nothing is gained by reading on: the rest streams.
+            if length > REPLAY_BYTES || (hint.lower() > REPLAY_BYTES && length > 0) {
+                return Ok(Self::Streaming(Upload::new(prefix, length, incoming, limits)));
+            }
+            let Some(frame) = next_frame(&mut incoming, limits.body_idle_timeout).await? else {
+                break;
+            };
+            if let Ok(data) = frame.into_data() {
+                length += data.len() as u64;
+                if length > limits.max_body_bytes {
+                    return Err(Error::BodyTooLarge { limit: limits.max_body_bytes });
+                }
+                prefix.push_back(data);
+            }
+        }
+        Ok(Self::Replayable(joined(prefix, length)))
+    }
+
+    /// Length in bytes as far as it is known, for the size class and the hold's byte count.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Replayable(bytes) => bytes.len() as u64,
+            Self::Streaming(upload) => upload.length,
+        }
+    }
+
+    /// The bytes that the gateway itself keeps while the request waits.
+    pub(crate) fn bytes_kept(&self) -> u64 {
+        match self {
+            Self::Replayable(bytes) => bytes.len() as u64,
+            Self::Streaming(upload) => upload.prefix_length,
+        }
+    }
+
+    /// The first bytes, for peeking.
+    pub(crate) fn first_bytes(&self) -> Bytes {
+        match self {
+            Self::Replayable(bytes) => bytes.clone(),
+            Self::Streaming(upload) => upload.first_bytes(),
+        }
+    }
+
+    /// The body for the next attempt; `None` when an earlier attempt has taken from it.
+    pub(crate) fn attempt(&self) -> Option<RequestBody> {
+        match self {
+            Self::Replayable(bytes) if bytes.is_empty() => Some(RequestBody::Empty),
+            Self::Replayable(bytes) => Some(RequestBody::Full(Some(bytes.clone()))),
+            Self::Streaming(upload) => (!upload.state.lock().started).then(|| RequestBody::Streaming(upload.clone())),
+        }
+    }
+
+    /// Why streaming stopped, if it was the client's doing.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        match self {
+            Self::Replayable(_) => None,
+            Self::Streaming(upload) => upload.state.lock().failure.clone(),
+        }
+    }
+}
+
+/// The next frame; a client that sends nothing for `idle` is told so.
+async fn next_frame(incoming: &mut Incoming, idle: Duration) -> Result<Option<Frame<Bytes>>, Error> {
+    match tokio::time::timeout(idle, incoming.frame()).await {
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(frame))) => Ok(Some(frame)),
+        Ok(Some(Err(error))) => Err(unreadable(&error)),
+        Err(_) => Err(Error::BodyStalled(idle)),
+    }
+}
+
+fn unreadable(error: &hyper::Error) -> Error {
+    Violation::in_error(error)
+        .map_or_else(|| Error::BadRequest(format!("reading the request body failed: {error}")), Error::Http)
+}
+
+fn joined(mut parts: VecDeque<Bytes>, length: u64) -> Bytes {
+    match parts.len() {
+        0 => Bytes::new(),
+        1 => parts.pop_front().unwrap_or_default(),
+        _ => {
+            let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+            parts.iter().for_each(|part| whole.extend_from_slice(part));
+            whole.freeze()
+        }
+    }
+}
+
+/// A body that is streamed, shared by the request and the attempt that sends it.
+#[derive(Clone)]
+pub(crate) struct Upload {
+    state: Arc<Mutex<UploadState>>,
+    length: u64,
+    prefix_length: u64,
+    exact: Option<u64>,
+}
+
+struct UploadState {
+    prefix: VecDeque<Bytes>,
+    incoming: Incoming,
+    /// Bytes that may still come.
+    allowance: u64,
+    limit: u64,
+    /// Whether an attempt took anything.
+    started: bool,
+    /// While set, nothing is given out: the replica was asked with `expect: 100-continue` and has not answered.
+    gate: Gate,
+    idle: Pin<Box<Sleep>>,
+    idle_timeout: Duration,
+    failure: Option<Error>,
+}
+
+#[derive(Default)]
+enum Gate {
+    #[default]
+    Open,
+    Closed(Option<Waker>),
+}
+
+impl Upload {
+    fn new(prefix: VecDeque<Bytes>, prefix_length: u64, incoming: Incoming, limits: &Limits) -> Self {
+        let remaining = incoming.size_hint();
+        let exact = remaining.exact().map(|remaining| remaining + prefix_length);
+        let state = UploadState {
+            prefix,
+            allowance: limits.max_body_bytes.saturating_sub(prefix_length),
+            limit: limits.max_body_bytes,
+            incoming,
+            started: false,
+            gate: Gate::Open,
+            idle: Box::pin(tokio::time::sleep(limits.body_idle_timeout)),
+            idle_timeout: limits.body_idle_timeout,
+            failure: None,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            length: exact.unwrap_or(prefix_length + remaining.lower()),
+            prefix_length,
+            exact,
+        }
+    }
+
+    fn first_bytes(&self) -> Bytes {
+        let state = self.state.lock();
+        joined(state.prefix.clone(), self.prefix_length)
+    }
+
+    /// Gives nothing out until [`Upload::open_gate`].
+    pub(crate) fn close_gate(&self) {
+        self.state.lock().gate = Gate::Closed(None);
+    }
+
+    /// Lets the bytes go.
+    pub(crate) fn open_gate(&self) {
+        if let Gate::Closed(Some(waker)) = std::mem::take(&mut self.state.lock().gate) {
+            waker.wake();
+        }
+    }
+}
+
+/// The client stopped or overstepped in the middle of its body; why is recorded beside the payload.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the client's request body ended early")]
+pub(crate) struct UploadFailed;
+
+impl UploadState {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
+        if let Gate::Closed(waker) = &mut self.gate {
+            *waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if let Some(data) = self.prefix.pop_front() {
+            self.started = true;
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        let polled = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(polled) => polled,
+            Poll::Pending => {
+                // Armed at the first wait and pushed back lazily: a steady stream touches no timer.
+                if self.idle.as_mut().poll(cx).is_ready() {
+                    return self.fail(Error::BodyStalled(self.idle_timeout));
+                }
+                return Poll::Pending;
+            }
+        };
+        match polled {
+            None => Poll::Ready(None),
+            Some(Err(error)) => self.fail(unreadable(&error)),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                let Some(allowance) = self.allowance.checked_sub(bytes) else {
+                    return self.fail(Error::BodyTooLarge { limit: self.limit });
+                };
+                self.allowance = allowance;
+                self.started = true;
+                let pushed_back = Instant::now() + self.idle_timeout;
+                if pushed_back.saturating_duration_since(self.idle.deadline()) > IDLE_SLACK {
+                    self.idle.as_mut().reset(pushed_back);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
+        self.failure = Some(error);
+        Poll::Ready(Some(Err(UploadFailed)))
+    }
+}
+
+/// How much earlier than its limit an idle body may be cut, so that not every frame resets a timer.
+const IDLE_SLACK: Duration = Duration::from_secs(1);
+
+/// What a connection to a replica sends.
+pub(crate) enum RequestBody {
+    Empty,
+    Full(Option<Bytes>),
+    Streaming(Upload),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = UploadFailed;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streaming(upload) => upload.state.lock().poll_next(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Streaming(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Streaming(upload) => upload.exact.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! HTTP/1.1 connections to one replica, driven by the request that uses them.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_policy::Moment;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+
+use super::{UpstreamError, connect};
+use crate::clock::Clock;
+use crate::upload::RequestBody;
+
+/// A connection unused for this long is closed rather than used: below the shortest keep-alive of the usual servers
+/// (uvicorn's 5 s), so that a request rarely meets a connection that its server is just closing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Idle connections kept per replica and thread: more than any replica's sensible concurrency.
+const MAX_IDLE: usize = 256;
+
+/// Room for a large body's bytes between two reads: a quarter of the reads of hyper's default for tensors.
+const READ_BUFFER_BYTES: usize = 512 << 10;
+
+type Driver = http1::Connection<TokioIo<TcpStream>, RequestBody>;
+
+/// One connection, its two halves together.
+pub(crate) struct H1Connection {
+    sender: SendRequest<RequestBody>,
+    driver: Driver,
+}
+
+/// The idle connections of one replica on one thread.
+pub(crate) struct H1Pool {
+    idle: Mutex<Vec<(Moment, H1Connection)>>,
+    clock: Clock,
+}
+
+impl H1Pool {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { idle: Mutex::new(Vec::new()), clock }
+    }
+
+    /// The connection used last that is still good; older ones are closed on the way.
+    pub(crate) fn take(&self) -> Option<H1Connection> {
+        loop {
+            let (_, mut connection) = self.idle.lock().pop()?;
+            if connection.settle() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Keeps a connection whose exchange is over, if it can be used again.
+    fn give_back(&self, mut connection: H1Connection) {
+        if connection.settle() {
+            let mut idle = self.idle.lock();
+            if idle.len() < MAX_IDLE {
+                idle.push((self.clock.now(), connection));
+            }
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub(crate) fn sweep(&self, now: Moment) {
+        let expired: Vec<_> = {
+            let mut idle = self.idle.lock();
+            // Used last is taken first, so the oldest are in front.
+            let stale = idle.partition_point(|(since, _)| now.saturating_since(*since) > IDLE_TIMEOUT);
+            idle.drain(..stale).collect()
+        };
+        drop(expired);
+    }
+
+    /// Closes every idle connection.
+    pub(crate) fn clear(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
+    }
+}
+
+impl H1Connection {
+    pub(crate) async fn open(addr: SocketAddr) -> Result<Self, UpstreamError> {
+        let stream = connect(addr).await?;
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(READ_BUFFER_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| UpstreamError::Unsent { source })?;
+        let mut connection = Self { sender, driver };
+        connection.settle();
+        Ok(connection)
+    }
+
+    /// Lets the connection finish what it can without waiting; whether it is ready for a request then.
+    ///
+    /// Nobody is to be woken by an idle connection, hence the waker that does nothing.
+    fn settle(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.driver).poll(&mut context).is_pending() && self.sender.is_ready()
+    }
+
+    /// Sends `request` and waits for the head of its response. Dropping the future closes the connection.
+    pub(crate) async fn exchange(
+        self,
+        request: Request<RequestBody>,
+        pool: Arc<H1Pool>,
+    ) -> Result<Response<H1Body>, UpstreamError> {
+        let Self { mut sender, driver } = self;
+        let mut driver = Some(driver);
+        let response = {
+            let mut response = pin!(sender.try_send_request(request));
+            poll_fn(|cx| {
+                if let Some(running) = &mut driver
+                    && Pin::new(running).poll(cx).is_ready()
+                {
+                    // Dropped, it completes a response that it still owes.
+                    driver = None;
+                }
+                // Only the driver completes this future, so the driver's own wakers are all that is needed.
+                response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            })
+            .await
+            .map_err(UpstreamError::from)?
+        };
+        let connection = driver.map(|driver| Self { sender, driver });
+        Ok(response.map(|incoming| H1Body { incoming, connection, pool, ended: false }))
+    }
+}
+
+/// A response body together with the connection that it arrives on, which goes back to its pool after the last byte.
+pub(crate) struct H1Body {
+    incoming: Incoming,
+    connection: Option<H1Connection>,
+    pool: Arc<H1Pool>,
+    ended: bool,
+}
+
+impl H1Body {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => self.ended = true,
+            Poll::Ready(Some(Err(_))) => self.connection = None,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl Body for H1Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = self.poll_incoming(cx);
+        if polled.is_ready() {
+            return polled;
+        }
+        let Some(connection) = &mut self.connection else {
+            return Poll::Pending;
+        };
+        if Pin::new(&mut connection.driver).poll(cx).is_ready() {
+            self.connection = None;
+        }
+        self.poll_incoming(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for H1Body {
+    fn drop(&mut self) {
+        if self.is_end_stream()
+            && let Some(connection) = self.connection.take()
+        {
+            self.pool.give_back(connection);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Connections to replicas.
+//!
+//! Each serving thread keeps its own, so that a warm request never wakes another thread. HTTP/1.1 connections are driven by
+//! the request that uses them: no task of their own means no hand-over between tasks on the way there and back, and a
+//! request that is dropped closes its connection, which is how a wrapper learns that a run is to be cancelled.
+
+mod h1;
+mod h2;
+
+pub(crate) use h1::{H1Body, H1Connection, H1Pool};
+pub(crate) use h2::H2Slot;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hyper::client::conn::TrySendError;
+use tokio::net::TcpStream;
+
+use crate::upload::RequestBody;
+
+/// Longest wait for a connection. Replicas are on the same network: a SYN that is not answered within this is lost.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why an exchange with a replica failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    /// No connection could be made: the request was not sent.
+    #[error("connecting to {addr} failed: {source}")]
+    Connect {
+        addr: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The connection closed before any of the request was written to it.
+    #[error("the connection closed before the request was sent: {source}")]
+    Unsent {
+        #[source]
+        source: hyper::Error,
+    },
+    /// The connection broke after the request was written, at least in part: it may have run.
+    #[error("the connection broke: {source}")]
+    Broken {
+        #[source]
+        source: hyper::Error,
+    },
+}
+
+impl From<TrySendError<http::Request<RequestBody>>> for UpstreamError {
+    fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
+        if error.take_message().is_some() {
+            Self::Unsent { source: error.into_error() }
+        } else {
+            Self::Broken { source: error.into_error() }
+        }
+    }
+}
+
+/// Opens a connection for requests: small writes leave at once.
+async fn connect(addr: SocketAddr) -> Result<TcpStream, UpstreamError> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr));
+    let connected = match connecting.await {
+        Ok(Ok(stream)) => stream.set_nodelay(true).map(|()| stream),
+        Ok(Err(error)) => Err(error),
+        Err(elapsed) => Err(elapsed.into()),
+    };
+    connected.map_err(|source| UpstreamError::Connect { addr, source })
+}
