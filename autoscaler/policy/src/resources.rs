@@ -41,6 +41,14 @@ impl Resources {
         Ok(Self(resources))
     }
 
+    /// The same as Kubernetes quantities, by resource name: [`Resources::parse`] of them gives these resources again.
+    #[must_use]
+    pub fn to_quantities(&self) -> BTreeMap<String, String> {
+        let text =
+            |amount: u64| if amount.is_multiple_of(1000) { (amount / 1000).to_string() } else { format!("{amount}m") };
+        self.0.iter().map(|(resource, amount)| (resource.to_string(), text(*amount))).collect()
+    }
+
     /// Whether a replica with these resources can serve a variant that asks for `need`.
     ///
     /// Cores and memory must be at least what is asked; a replica that states none of them is not limited in them.
@@ -131,6 +139,16 @@ mod tests {
         }
         let error = Resources::parse([("memory", "2 GB")]).unwrap_err();
         assert!(error.to_string().starts_with("memory: \"2 GB\" is not a quantity"), "{error}");
+    }
+
+    #[test]
+    fn quantities_survive_the_way_back() {
+        let parsed = resources(&[("cpu", "1500m"), ("memory", "256Mi"), ("kferving.dev/gpu-share", "3")]);
+        let written = parsed.to_quantities();
+        assert_eq!(written["cpu"], "1500m");
+        assert_eq!(written["kferving.dev/gpu-share"], "3");
+        let again = written.iter().map(|(resource, quantity)| (resource.as_str(), quantity.as_str()));
+        assert_eq!(Resources::parse(again), Ok(parsed));
     }
 
     #[test]

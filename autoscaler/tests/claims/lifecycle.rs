@@ -1,0 +1,191 @@
+//! A replica's life: claimed or started, loaded or not, drained and gone.
+
+use std::time::Duration;
+
+use autoscaler::{AutoscalerStatus, Settings};
+use autoscaler_policy::Revision;
+use poolctl_cluster::{LocalCluster, Replica, ReplicaState};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::gateway::FakeGateway;
+use crate::stack::{NAMESPACE, Running, Stack, count, predict, revision, serves_once};
+
+async fn connected(stack: &Stack, revisions: Vec<Revision>) -> (Running<LocalCluster>, FakeGateway) {
+    let running = stack.start(Settings::default(), revisions);
+    let gateway = FakeGateway::new("gateway-1");
+    gateway.connect(&running.socket).await;
+    gateway.until("the gateway is welcome", |known| known.synced).await;
+    (running, gateway)
+}
+
+fn signal(replica: &Replica, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(replica.pid.unwrap()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+fn origin(status: &AutoscalerStatus) -> &'static str {
+    status.revisions[0].last_activation.as_ref().unwrap().origin
+}
+
+/// A revision whose model cannot be what its digest says.
+fn broken(model: &str) -> Revision {
+    Revision { digest: format!("sha256:{}", "0".repeat(64)).into(), ..revision(model) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_request_claims_from_the_pool() {
+    let stack = Stack::with_pool(2).await;
+    let (running, gateway) = connected(&stack, vec![revision("digits")]).await;
+    assert!(gateway.known().replicas.is_empty());
+    gateway.hold("digits");
+    let added = gateway.until_served("digits").await;
+    assert_eq!((added.device.as_str(), added.concurrency), ("cpu", 4));
+    assert!(added.phases.unwrap().load_us > 0);
+    assert_eq!(predict(&added).await, 200);
+    serves_once(&stack, &gateway, "digits").await;
+
+    let status = running.autoscaler.status();
+    assert!(status.leading);
+    assert_eq!((origin(&status), status.revisions[0].ready, status.revisions[0].desired), ("pool", 1, 1));
+    assert_eq!((status.pools[0].hits, status.pools[0].misses), (1, 0));
+    assert!(status.revisions[0].why.is_some());
+    let serving = stack.replicas().await.into_iter().find(|replica| replica.state == ReplicaState::Serving).unwrap();
+    assert_eq!(serving.serving.as_ref().unwrap().service, "digits-cpu");
+    assert_eq!(serving.claim.as_ref().unwrap().id, added.claim_id);
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_pool_is_a_cold_start() {
+    let stack = Stack::with_pool(0).await;
+    let (running, gateway) = connected(&stack, vec![revision("digits")]).await;
+    gateway.hold("digits");
+    serves_once(&stack, &gateway, "digits").await;
+    let status = running.autoscaler.status();
+    assert_eq!(origin(&status), "cold");
+    assert_eq!((status.pools[0].hits, status.pools[0].misses), (0, 1));
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_models_do_not_share_a_replica() {
+    let stack = Stack::with_pool(2).await;
+    let (_running, gateway) = connected(&stack, vec![revision("digits"), revision("letters")]).await;
+    gateway.hold("digits");
+    gateway.hold("letters");
+    let digits = gateway.until_served("digits").await;
+    let letters = gateway.until_served("letters").await;
+    assert_ne!(digits.uid, letters.uid);
+    assert_eq!(predict(&digits).await, 200);
+    assert_eq!(predict(&letters).await, 200);
+    // What the one is loaded for, the other's requests do not reach.
+    let confused = autoscaler_demand::ReplicaAdded { address: letters.address, ..digits };
+    assert_eq!(predict(&confused).await, 421);
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_killed_while_it_loads_is_replaced() {
+    let stack = Stack::with_pool(2).await;
+    let (_running, gateway) = connected(&stack, vec![revision("digits")]).await;
+    let pool = stack.replicas().await;
+    for replica in &pool {
+        signal(replica, Signal::STOP);
+    }
+    gateway.hold("digits");
+    let replicas = stack.until("one is claimed", |replicas| count(replicas, ReplicaState::Claimed) == 1).await;
+    let claimed = replicas.into_iter().find(|replica| replica.state == ReplicaState::Claimed).unwrap();
+    signal(&claimed, Signal::KILL);
+    for replica in pool.iter().filter(|replica| replica.uid != claimed.uid) {
+        signal(replica, Signal::CONT);
+    }
+    serves_once(&stack, &gateway, "digits").await;
+    assert!(!gateway.known().replicas.contains_key(&claimed.uid.0));
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_serving_replica_that_dies_is_replaced() {
+    let stack = Stack::with_pool(2).await;
+    let (_running, gateway) = connected(&stack, vec![revision("digits")]).await;
+    gateway.hold("digits");
+    let first = gateway.until_served("digits").await;
+    let replicas = stack.until("it serves", |replicas| count(replicas, ReplicaState::Serving) == 1).await;
+    signal(replicas.iter().find(|replica| replica.uid.0 == first.uid).unwrap(), Signal::KILL);
+    gateway.until("the dead one is dropped", |known| !known.replicas.contains_key(&first.uid)).await;
+    serves_once(&stack, &gateway, "digits").await;
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_cannot_be_loaded_does_not_eat_the_pool() {
+    let stack = Stack::with_pool(4).await;
+    let (running, gateway) = connected(&stack, vec![broken("broken"), revision("digits")]).await;
+    gateway.hold("broken");
+    let reason = |known: &crate::gateway::Known| known.models.get("broken").map(|state| state.reason.clone());
+    gateway.until("load-failed is told", |known| reason(known).as_deref() == Some("load-failed")).await;
+    let status = running.autoscaler.status();
+    let condition = status.revisions[0].condition.as_ref().unwrap();
+    assert_eq!(condition.reason, "load-failed");
+    assert!(condition.message.contains("digest") || condition.message.contains("sha256"), "{}", condition.message);
+    assert!(stack.replicas().await.len() >= 2, "at most two replicas are spent before it is given a rest");
+
+    gateway.hold("digits");
+    let added = gateway.until_served("digits").await;
+    assert_eq!(predict(&added).await, 200);
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_not_here_is_told() {
+    let stack = Stack::with_pool(1).await;
+    let gpu = Revision {
+        device: gateway_policy::Device::Gpu,
+        unavailable: Some("this machine has no GPU".into()),
+        key: format!("{NAMESPACE}/digits-gpu-00001").into(),
+        ..revision("digits")
+    };
+    let (_running, gateway) = connected(&stack, vec![gpu]).await;
+    gateway.hold("digits");
+    let known = gateway.until("it is told", |known| known.models.contains_key("digits")).await;
+    assert_eq!(known.models["digits"].reason, "device-unavailable");
+    assert_eq!(count(&stack.replicas().await, ReplicaState::Idle), 1);
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_demand_it_goes_to_zero() {
+    let stack = Stack::with_pool(2).await;
+    let soon = Revision { scale_to_zero_after: Duration::from_secs(1), ..revision("digits") };
+    let (running, gateway) = connected(&stack, vec![soon]).await;
+    gateway.hold("digits");
+    serves_once(&stack, &gateway, "digits").await;
+    let added = gateway.until_served("digits").await;
+
+    gateway.wants("digits", 0);
+    let known = gateway.until("it is taken out of the gateway", |known| known.replicas.is_empty()).await;
+    assert_eq!(known.removed, [added.uid], "it was asked to stop, not cut off");
+    let left = stack.until("a used replica is gone, not back in the pool", |replicas| replicas.len() == 1).await;
+    assert_eq!(left[0].state, ReplicaState::Idle);
+    assert_eq!(running.autoscaler.status().revisions[0].ready, 0);
+
+    gateway.hold("digits");
+    serves_once(&stack, &gateway, "digits").await;
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_gateway_takes_nothing_away() {
+    let stack = Stack::with_pool(1).await;
+    let soon = Revision { scale_to_zero_after: Duration::from_secs(1), ..revision("digits") };
+    let (running, gateway) = connected(&stack, vec![soon]).await;
+    gateway.hold("digits");
+    serves_once(&stack, &gateway, "digits").await;
+    gateway.disconnect();
+    // Several times the idle period: unknown demand must not count as none.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(count(&stack.replicas().await, ReplicaState::Serving), 1);
+    gateway.connect(&running.socket).await;
+    serves_once(&stack, &gateway, "digits").await;
+    stack.end().await;
+}
