@@ -1,0 +1,122 @@
+//! The admin port: specialize, state, drain, health.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use model_wrapper_admin::{DrainResponse, ErrorResponse, SpecializeRequest, StateResponse, TokenVerifier};
+use serde::Deserialize;
+
+use crate::serving::{Refusal, Serving};
+
+/// Largest specialize request. A real one has about 1 KB.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+/// How long a drain waits where the caller does not say: Knative's own default for the time between the first failed probe and
+/// the end, and the longest it may be told to.
+const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+const MAX_DRAIN: Duration = Duration::from_secs(3600);
+
+/// Who may specialize this wrapper.
+#[derive(Clone, Debug)]
+pub enum Authority {
+    /// Whoever has a token signed with this key's other half.
+    Key(TokenVerifier),
+    /// Nobody: the wrapper was started without a key.
+    Nobody,
+}
+
+#[derive(Clone)]
+struct Admin {
+    serving: Serving,
+    authority: Authority,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DrainQuery {
+    timeout_ms: Option<u64>,
+}
+
+/// Routes of the admin port.
+pub fn router(serving: Serving, authority: Authority) -> Router {
+    Router::new()
+        .route("/specialize", post(specialize))
+        .route("/state", get(state))
+        // Knative's queue-proxy answers GET here: it is what a container's preStop hook can send.
+        .route("/wait-for-drain", get(wait_for_drain).post(wait_for_drain))
+        .route("/healthz", get(|| async { "ok" }))
+        .fallback(|| async {
+            error(StatusCode::NOT_FOUND, "the admin port has /specialize, /state, /wait-for-drain, /healthz")
+        })
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .with_state(Admin { serving, authority })
+}
+
+async fn specialize(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
+    let request: SpecializeRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(reason) => return error(StatusCode::BAD_REQUEST, format!("the body is no specialize request: {reason}")),
+    };
+    if let Err(reason) = admin.authority.check(&headers, &request) {
+        tracing::warn!(claim = request.claim_id, reason, "specialize call refused");
+        return error(StatusCode::UNAUTHORIZED, reason);
+    }
+    match admin.serving.specialize(&request).await {
+        Ok(response) => Json(response).into_response(),
+        Err(Refusal::Conflict(conflict)) => (StatusCode::CONFLICT, Json(conflict)).into_response(),
+        Err(refusal @ Refusal::WrongReplica(_)) => error(StatusCode::MISDIRECTED_REQUEST, refusal.to_string()),
+        Err(refusal @ Refusal::Rejected(_)) => error(StatusCode::UNPROCESSABLE_ENTITY, refusal.to_string()),
+        Err(refusal @ Refusal::Stopping) => error(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
+    }
+}
+
+async fn state(State(admin): State<Admin>) -> Json<StateResponse> {
+    Json(admin.serving.state())
+}
+
+async fn wait_for_drain(State(admin): State<Admin>, Query(query): Query<DrainQuery>) -> Response {
+    let started = Instant::now();
+    let limit = query.timeout_ms.map_or(DEFAULT_DRAIN, Duration::from_millis).min(MAX_DRAIN);
+    match tokio::time::timeout(limit, admin.serving.drain()).await {
+        Ok(()) => {
+            let drained_after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Json(DrainResponse { drained_after_ms }).into_response()
+        }
+        Err(_) => {
+            let left = admin.serving.state().in_flight;
+            error(
+                StatusCode::GATEWAY_TIMEOUT,
+                format!("{left} requests still run after {limit:?}; no new ones are taken"),
+            )
+        }
+    }
+}
+
+fn error(status: StatusCode, message: impl Into<String>) -> Response {
+    (status, Json(ErrorResponse { error: message.into() })).into_response()
+}
+
+// === impl Authority ===
+
+impl Authority {
+    fn check(&self, headers: &HeaderMap, request: &SpecializeRequest) -> Result<(), String> {
+        let Self::Key(verifier) = self else {
+            return Err("this wrapper was started without --claim-key and takes no claim".to_owned());
+        };
+        let token = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or("expected the header 'authorization: Bearer TOKEN'")?;
+        // A clock before 1970 accepts no token: everything has expired.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(u64::MAX, |since| since.as_secs());
+        verifier
+            .verify_for(token.trim(), (&request.pod_uid, &request.claim_id, &request.digest), now)
+            .map_err(|reason| reason.to_string())
+    }
+}

@@ -1,0 +1,275 @@
+//! Command line and environment.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand};
+use model_wrapper_admin::TokenVerifier;
+use poolctl_runtime::{Shutdown, announce, telemetry};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use model_wrapper_onnx::{LIBRARY_VARIABLE, Runtime};
+
+use crate::admin::{self, Authority};
+use crate::front::{Front, FrontMetrics};
+use crate::inspect::{inspect, name_of};
+use crate::metrics::WrapperMetrics;
+use crate::serving::{DEFAULT_TIMEOUT, Format, ModelSpec, Serving, check_digest};
+use crate::stdin;
+
+#[cfg(test)]
+mod tests;
+
+/// Port of the admin listener where none is given; Knative's queue-proxy has its own there.
+const ADMIN_PORT: u16 = 8022;
+
+/// Time beyond a request's longest that a stop may take: responses still have to reach slow readers.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Serves a model over the Open Inference Protocol (V1, V2, gRPC), or waits idle in a pool for one.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints a line of JSON for each model: its digest and what it takes and gives.
+    Inspect {
+        /// Runtime that the models are for.
+        #[arg(long, default_value = "onnx")]
+        format: Format,
+        /// Model files.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Serve {
+    /// Model file to serve from the start.
+    #[arg(long, env = "KFERVING_MODEL", value_name = "PATH", conflicts_with = "pooled")]
+    model: Option<PathBuf>,
+    /// Start without a model and wait to be specialized through the admin port.
+    #[arg(long, env = "KFERVING_POOLED")]
+    pooled: bool,
+    /// Name that the model is served under [default: the file's, without its ending].
+    #[arg(long, env = "KFERVING_NAME", requires = "model")]
+    name: Option<String>,
+    /// Runtime of the model.
+    #[arg(long, env = "KFERVING_FORMAT", default_value = "onnx")]
+    format: Format,
+    /// Revision that the model is served as, NAMESPACE/REVISION@sha256:HEX; requests that name another get 421.
+    #[arg(long, env = "KFERVING_REVISION", requires = "model", value_name = "NS/REV@DIGEST")]
+    revision: Option<String>,
+    /// Address for predictions; port 0 takes a free one.
+    #[arg(long, env = "KFERVING_LISTEN", default_value = "0.0.0.0:8012", value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Address of the admin port [default: 127.0.0.1:8022 with --model, 0.0.0.0:8022 with --pooled].
+    #[arg(long, env = "KFERVING_ADMIN", value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// Address of /metrics.
+    #[arg(long, env = "KFERVING_METRICS", default_value = "0.0.0.0:9091", value_name = "ADDR")]
+    metrics: SocketAddr,
+    /// Ed25519 public key (32 bytes in base64) whose signature a specialize call must carry.
+    #[arg(long, env = "KFERVING_CLAIM_KEY", value_name = "BASE64")]
+    claim_key: Option<String>,
+    /// Uid of this replica; specialize calls for another are refused.
+    #[arg(long, env = "KFERVING_POD_UID", value_name = "UID")]
+    pod_uid: Option<String>,
+    /// Requests at a time with --model; 0: no limit but the queue's.
+    #[arg(long, env = "KFERVING_CONCURRENCY", default_value_t = 0, value_name = "N")]
+    concurrency: usize,
+    /// Longest that a request may take with --model, in seconds.
+    #[arg(long, env = "KFERVING_TIMEOUT", default_value_t = DEFAULT_TIMEOUT.as_secs_f64(), value_name = "SECONDS")]
+    timeout: f64,
+    /// End when standard input is closed: the parent that holds it is gone.
+    #[arg(long, env = "KFERVING_EXIT_ON_STDIN_CLOSE")]
+    exit_on_stdin_close: bool,
+}
+
+/// A model to serve and the revision it is served as.
+type Wanted = (ModelSpec, Option<String>);
+
+impl Cli {
+    /// Does what the command line says. Returns the process's exit status.
+    ///
+    /// # Errors
+    /// What was asked for cannot be done; the message says what to change.
+    pub fn run(self) -> anyhow::Result<u8> {
+        telemetry::init();
+        let library = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        match self.command {
+            Some(Command::Inspect { format, paths }) => {
+                let runtime = Runtime::load(library.as_deref())?;
+                let failed = inspect(&runtime, format, &paths, std::io::stdout().lock())?;
+                Ok(u8::from(failed > 0))
+            }
+            None => {
+                self.serve.run(library.as_deref())?;
+                Ok(0)
+            }
+        }
+    }
+}
+
+impl Serve {
+    fn run(self, library: Option<&Path>) -> anyhow::Result<()> {
+        let wanted = self.wanted()?;
+        let authority = self.authority()?;
+        if self.exit_on_stdin_close {
+            stdin::exit_when_closed()?;
+        }
+        let registry = Registry::new();
+        let metrics = WrapperMetrics::register(&registry)?;
+        let front_metrics = FrontMetrics::register(&registry)?;
+        let runtime = Runtime::load(library)?;
+        let serving = Serving::idle(runtime, self.pod_uid.clone(), metrics);
+        if let Some((spec, revision)) = &wanted {
+            serving.serve_model(spec, revision.as_deref())?;
+        }
+        let front = Front::new(serving.clone(), front_metrics);
+        // Traffic has a thread of its own: a very brief model runs on it, and nothing there may hold up the admin port.
+        let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        control.block_on(self.listen(serving, authority, front, registry))
+    }
+
+    /// What `--model` and the flags beside it say; none for a pooled wrapper.
+    fn wanted(&self) -> anyhow::Result<Option<Wanted>> {
+        let Some(path) = &self.model else {
+            if !self.pooled {
+                bail!("say what to serve: --model PATH, or --pooled to wait for a model");
+            }
+            return Ok(None);
+        };
+        let name = match &self.name {
+            Some(name) if !name.is_empty() => name.clone(),
+            Some(_) => bail!("--name is empty"),
+            None => name_of(path).map_err(anyhow::Error::msg)?,
+        };
+        let timeout = Duration::try_from_secs_f64(self.timeout)
+            .ok()
+            .filter(|timeout| !timeout.is_zero())
+            .with_context(|| format!("--timeout must be above 0 seconds, got {}", self.timeout))?;
+        let mut spec = ModelSpec {
+            format: self.format,
+            concurrency: Some(self.concurrency).filter(|&limit| limit > 0),
+            timeout,
+            ..ModelSpec::new(name, path.clone())
+        };
+        let revision = match &self.revision {
+            None => None,
+            Some(identity) => {
+                let (revision, digest) = identity
+                    .split_once('@')
+                    .filter(|(revision, _)| revision.contains('/'))
+                    .with_context(|| format!("--revision must be NAMESPACE/REVISION@sha256:HEX, got '{identity}'"))?;
+                check_digest(digest).context("--revision")?;
+                spec.digest = Some(digest.to_owned());
+                Some(revision.to_owned())
+            }
+        };
+        Ok(Some((spec, revision)))
+    }
+
+    fn authority(&self) -> anyhow::Result<Authority> {
+        match &self.claim_key {
+            Some(key) => Ok(Authority::Key(TokenVerifier::from_base64(key).context("--claim-key")?)),
+            None => {
+                if self.pooled {
+                    tracing::warn!("started with --pooled and without --claim-key: no claim will be taken");
+                }
+                Ok(Authority::Nobody)
+            }
+        }
+    }
+
+    async fn listen(
+        &self,
+        serving: Serving,
+        authority: Authority,
+        front: Front,
+        registry: Registry,
+    ) -> anyhow::Result<()> {
+        let shutdown = Shutdown::on_signals()?;
+        let admin = bind("--admin", self.admin.unwrap_or_else(|| self.default_admin())).await?;
+        let metrics = bind("--metrics", self.metrics).await?;
+        let traffic = bind("--listen", self.listen).await?;
+        announce::line("admin", admin.local_addr()?)?;
+        announce::line("metrics", metrics.local_addr()?)?;
+        let address = traffic.local_addr()?;
+
+        // They answer until the last request is through: a drain is watched on them.
+        let ended = Shutdown::new();
+        let admin = tokio::spawn(poolctl_runtime::admin::serve(
+            admin,
+            admin::router(serving.clone(), authority),
+            ended.clone(),
+        ));
+        let metrics = tokio::spawn(poolctl_runtime::admin::serve(
+            metrics,
+            poolctl_runtime::admin::router(registry),
+            ended.clone(),
+        ));
+        let traffic = serve_traffic(front, traffic, shutdown.clone())?;
+        announce::line("ready", address)?;
+
+        shutdown.requested().await;
+        let limit = serving.model().map_or(Duration::ZERO, |model| model.timeout()) + STOP_GRACE;
+        let stopped = async {
+            serving.shut_down().await;
+            // The sender is dropped with the thread, however it ends.
+            let _ = traffic.await;
+        };
+        if tokio::time::timeout(limit, stopped).await.is_err() {
+            tracing::warn!(?limit, in_flight = serving.state().in_flight, "stopping with requests unanswered");
+        }
+        ended.request();
+        for server in [admin, metrics] {
+            // A reader that keeps a connection busy must not keep the process.
+            if let Ok(joined) = tokio::time::timeout(STOP_GRACE, server).await {
+                joined.context("a listener's task failed")??;
+            }
+        }
+        Ok(())
+    }
+
+    fn default_admin(&self) -> SocketAddr {
+        let address = if self.pooled { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        SocketAddr::new(IpAddr::V4(address), ADMIN_PORT)
+    }
+}
+
+/// Serves predictions on a thread and a tokio runtime of their own. The receiver resolves when it has ended.
+fn serve_traffic(
+    front: Front,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) -> anyhow::Result<tokio::sync::oneshot::Receiver<()>> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (running, ended) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("traffic".to_owned()).spawn(move || {
+        let _running: tokio::sync::oneshot::Sender<()> = running;
+        let served = runtime.block_on(async {
+            let listener = TcpListener::from_std(listener)?;
+            front.serve(listener, shutdown.requested()).await;
+            std::io::Result::Ok(())
+        });
+        if let Err(error) = served {
+            tracing::error!(%error, "the traffic listener failed");
+        }
+    })?;
+    Ok(ended)
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address} cannot be listened on"))
+}
