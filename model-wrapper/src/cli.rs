@@ -61,13 +61,13 @@ struct Serve {
     #[arg(long, env = "KFERVING_POOLED")]
     pooled: bool,
     /// Name that the model is served under [default: the file's, without its ending].
-    #[arg(long, env = "KFERVING_NAME", requires = "model")]
+    #[arg(long, env = "KFERVING_NAME")]
     name: Option<String>,
     /// Runtime of the model.
     #[arg(long, env = "KFERVING_FORMAT", default_value = "onnx")]
     format: Format,
     /// Revision that the model is served as, NAMESPACE/REVISION@sha256:HEX; requests that name another get 421.
-    #[arg(long, env = "KFERVING_REVISION", requires = "model", value_name = "NS/REV@DIGEST")]
+    #[arg(long, env = "KFERVING_REVISION", value_name = "NS/REV@DIGEST")]
     revision: Option<String>,
     /// Address for predictions; port 0 takes a free one.
     #[arg(long, env = "KFERVING_LISTEN", default_value = "0.0.0.0:8012", value_name = "ADDR")]
@@ -84,12 +84,12 @@ struct Serve {
     /// Uid of this replica; specialize calls for another are refused.
     #[arg(long, env = "KFERVING_POD_UID", value_name = "UID")]
     pod_uid: Option<String>,
-    /// Requests at a time with --model; 0: no limit but the queue's.
-    #[arg(long, env = "KFERVING_CONCURRENCY", default_value_t = 0, value_name = "N")]
-    concurrency: usize,
-    /// Longest that a request may take with --model, in seconds.
-    #[arg(long, env = "KFERVING_TIMEOUT", default_value_t = DEFAULT_TIMEOUT.as_secs_f64(), value_name = "SECONDS")]
-    timeout: f64,
+    /// Requests at a time; 0: no limit but the queue's [default: 0].
+    #[arg(long, env = "KFERVING_CONCURRENCY", value_name = "N")]
+    concurrency: Option<usize>,
+    /// Longest that a request may take, in seconds [default: 60].
+    #[arg(long, env = "KFERVING_TIMEOUT", value_name = "SECONDS")]
+    timeout: Option<f64>,
     /// End when standard input is closed: the parent that holds it is gone.
     #[arg(long, env = "KFERVING_EXIT_ON_STDIN_CLOSE")]
     exit_on_stdin_close: bool,
@@ -147,6 +147,12 @@ impl Serve {
             if !self.pooled {
                 bail!("say what to serve: --model PATH, or --pooled to wait for a model");
             }
+            let given = self.name.is_some() || self.revision.is_some();
+            if given || self.concurrency.is_some() || self.timeout.is_some() {
+                bail!(
+                    "--name, --revision, --concurrency and --timeout go with --model: a claim brings them to a pooled wrapper"
+                );
+            }
             return Ok(None);
         };
         let name = match &self.name {
@@ -154,13 +160,16 @@ impl Serve {
             Some(_) => bail!("--name is empty"),
             None => name_of(path).map_err(anyhow::Error::msg)?,
         };
-        let timeout = Duration::try_from_secs_f64(self.timeout)
-            .ok()
-            .filter(|timeout| !timeout.is_zero())
-            .with_context(|| format!("--timeout must be above 0 seconds, got {}", self.timeout))?;
+        let timeout = match self.timeout {
+            None => DEFAULT_TIMEOUT,
+            Some(seconds) => Duration::try_from_secs_f64(seconds)
+                .ok()
+                .filter(|timeout| !timeout.is_zero())
+                .with_context(|| format!("--timeout must be above 0 seconds, got {seconds}"))?,
+        };
         let mut spec = ModelSpec {
             format: self.format,
-            concurrency: Some(self.concurrency).filter(|&limit| limit > 0),
+            concurrency: self.concurrency.filter(|&limit| limit > 0),
             timeout,
             ..ModelSpec::new(name, path.clone())
         };

@@ -35,7 +35,9 @@ fn what_cannot_be_meant_is_refused() {
     assert!(error_of(&["--model", "m.onnx", "--timeout", "0"]).contains("above 0"));
     assert!(error_of(&["--model", "m.onnx", "--timeout=-1"]).contains("above 0"));
     assert!(Cli::try_parse_from(["model-wrapper", "--model", "m", "--pooled"]).is_err());
-    assert!(Cli::try_parse_from(["model-wrapper", "--pooled", "--name", "x"]).is_err());
+    for flag in ["--name=x", "--revision=ns/r@d", "--concurrency=1", "--timeout=1"] {
+        assert!(error_of(&["--pooled", flag]).contains("go with --model"), "{flag}");
+    }
     assert!(Cli::try_parse_from(["model-wrapper", "--model", "m", "--format", "pickle"]).is_err());
     let key = serve(&["--pooled", "--claim-key", "AAAA"]).authority().unwrap_err();
     assert!(format!("{key:#}").contains("--claim-key"));

@@ -26,6 +26,12 @@ fn refusal(change: impl FnOnce(&mut SpecializeRequest)) -> String {
     ModelSpec::of_request(&changed).unwrap_err().to_string()
 }
 
+fn limit(name: &'static str, value: u64) -> impl FnOnce(&mut SpecializeRequest) {
+    move |request| {
+        request.limits.insert(name.into(), value);
+    }
+}
+
 #[test]
 fn every_field_is_used() {
     let mut all = request();
@@ -61,10 +67,10 @@ fn what_is_not_understood_is_refused_by_name() {
     assert!(refusal(|r| r.timeout_ms = 0).contains("timeoutMs"));
     assert!(refusal(|r| r.digest = "sha256:abc".into()).contains("'sha256:abc'"));
     assert!(refusal(|r| r.digest = format!("sha256:{}", "A".repeat(64))).contains("lower-case"));
-    assert!(refusal(|r| drop(r.limits.insert("maxSize".into(), 1))).contains("'maxSize'"));
-    assert!(refusal(|r| drop(r.limits.insert("maxBatchSize".into(), 0))).contains("maxBatchSize must be above 0"));
-    assert!(refusal(|r| drop(r.limits.insert("intraThreads".into(), 10_000))).contains("at most 256"));
-    assert!(refusal(|r| drop(r.limits.insert("maxBatchLatencyUs".into(), u64::MAX))).contains("longer than"));
+    assert!(refusal(limit("maxSize", 1)).contains("'maxSize'"));
+    assert!(refusal(limit("maxBatchSize", 0)).contains("maxBatchSize must be above 0"));
+    assert!(refusal(limit("intraThreads", 10_000)).contains("at most 256"));
+    assert!(refusal(limit("maxBatchLatencyUs", u64::MAX)).contains("longer than"));
     assert!(refusal(|r| drop(r.model.config.insert("threads".into(), "1".into()))).contains("'threads'"));
     let wrong = |r: &mut SpecializeRequest| drop(r.model.config.insert("graphOptimization".into(), "max".into()));
     assert!(refusal(wrong).contains("'max'"));
