@@ -11,7 +11,7 @@ pub use answer::{Answer, Keep, Labels};
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, Interest};
@@ -194,6 +194,17 @@ impl Connection {
             first_byte.get_or_insert_with(Instant::now);
         }
     }
+}
+
+/// Gives an exchange so much time, connecting included if it connects.
+///
+/// # Errors
+/// Its own, or [`Failure::TimedOut`]; its connection is dropped with it.
+pub async fn within(
+    patience: Duration,
+    exchange: impl Future<Output = Result<Answer, Failure>>,
+) -> Result<Answer, Failure> {
+    tokio::time::timeout(patience, exchange).await.unwrap_or(Err(Failure::TimedOut))
 }
 
 /// The bytes of a request with a body: keep-alive, of known length.

@@ -6,10 +6,15 @@
 
 pub mod affinity;
 pub mod arrivals;
+pub mod bare;
+pub mod binaries;
 pub mod closed_loop;
+pub mod echo;
 #[cfg(test)]
 mod fake_server;
+pub mod files;
 pub mod http1;
+pub mod inference;
 pub mod machine;
 pub mod open_loop;
 pub mod outcome;
@@ -20,5 +25,11 @@ pub mod process;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod rounds;
+pub mod scenarios;
+pub mod scrape;
 pub mod server_timing;
+pub mod sockets;
+pub mod stack;
+pub mod status;
 pub mod table;

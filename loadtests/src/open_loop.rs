@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::http1::{Connection, Failure, Keep};
+use crate::http1::{self, Answer, Connection, Failure, Keep};
 use crate::outcome::Outcome;
 
 /// What is asked, and where.
@@ -94,19 +94,11 @@ impl Lane {
 
     async fn fire(&self, shot: Shot, start: Instant) -> Outcome {
         let sent = start.elapsed();
-        let result = match tokio::time::timeout(self.target.patience, self.exchange()).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::TimedOut),
-        };
-        let ended = start.elapsed();
-        let (first_byte, done) = match &result {
-            Ok(answer) => (answer.first_byte.duration_since(start), answer.done.duration_since(start)),
-            Err(_) => (ended, ended),
-        };
-        Outcome { target: shot.target, intended: shot.at, sent, first_byte, done, result }
+        let result = http1::within(self.target.patience, self.exchange()).await;
+        Outcome::ended(shot, sent, start, result)
     }
 
-    async fn exchange(&self) -> Result<crate::http1::Answer, Failure> {
+    async fn exchange(&self) -> Result<Answer, Failure> {
         let mut connection = match self.checkout() {
             Some(connection) => connection,
             None => Connection::open(self.target.addr).await?,

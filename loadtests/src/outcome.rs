@@ -1,8 +1,9 @@
 //! What became of one request.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http1::{Answer, Failure};
+use crate::open_loop::Shot;
 
 /// One request from its intended to its real end. Times count from the start of the run.
 #[derive(Debug)]
@@ -22,6 +23,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The outcome of a shot of the run that began at `start`, now that it has ended.
+    #[must_use]
+    pub fn ended(shot: Shot, sent: Duration, start: Instant, result: Result<Answer, Failure>) -> Self {
+        let (first_byte, done) = match &result {
+            Ok(answer) => (answer.first_byte.duration_since(start), answer.done.duration_since(start)),
+            Err(_) => {
+                let now = start.elapsed();
+                (now, now)
+            }
+        };
+        Self { target: shot.target, intended: shot.at, sent, first_byte, done, result }
+    }
+
     /// Until the answer was complete, from the *intended* time: a stall of the server that delays later requests counts
     /// against every one of them, as their callers would feel it.
     #[must_use]

@@ -21,9 +21,9 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
     push_verdicts(&mut html, report);
     for plot in plots {
         // Writing to a String cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<figure><h2>{}</h2>{}<figcaption>{}</figcaption></figure>\n",
+            "<figure><h2>{}</h2>{}<figcaption>{}</figcaption></figure>",
             escape(plot.title()),
             plot.svg(),
             escape(plot.caption())
@@ -122,7 +122,7 @@ mod tests {
         recorder.success(Duration::from_millis(4));
         report.series.push(recorder.series("pool 4", "digits", Duration::from_secs(1)));
         report.ratio("pool_0_to_pool_4", 12.5);
-        report.verdicts.push(Verdict::new("p50 ≤ 10 ms", false, "11 ms"));
+        report.verdicts.push(Verdict::budget("p50 ≤ 10 ms", false, "11 ms"));
         let plot = Plot::Chart(Chart {
             title: "First byte".to_owned(),
             caption: "lower is better".to_owned(),

@@ -54,18 +54,6 @@ pub fn has_ended(pid: u32) -> bool {
     })
 }
 
-/// Open file descriptors of `pid` that are sockets.
-#[must_use]
-pub fn open_sockets(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| {
-        entries
-            .flatten()
-            .filter_map(|entry| fs::read_link(entry.path()).ok())
-            .filter(|link| link.to_string_lossy().starts_with("socket:"))
-            .count()
-    })
-}
-
 fn processes() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

@@ -31,6 +31,17 @@ pub struct Process {
     log: Arc<Mutex<VecDeque<String>>>,
 }
 
+/// Where a process listens, as it announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Where it takes requests.
+    pub ready: SocketAddr,
+    /// Its admin port, if it has one.
+    pub admin: Option<SocketAddr>,
+    /// Its metrics port, if it has one of its own.
+    pub metrics: Option<SocketAddr>,
+}
+
 impl Process {
     /// Starts `command`, pinned to `core` where one is given. What it writes to standard error is kept for error messages.
     ///
@@ -88,30 +99,32 @@ impl Process {
         self.log.lock().iter().fold(String::new(), |text, line| text + "\n  " + line)
     }
 
-    /// The next line on its standard output that announces `name`; lines before it are passed over.
+    /// Waits for the line that announces `ready`, which is the last, and gives all that were announced.
     ///
     /// # Errors
     /// It ended or was silent for `patience`; the message has the end of its log.
-    pub async fn announced(&mut self, name: &str, patience: Duration) -> anyhow::Result<SocketAddr> {
+    pub async fn ready(&mut self, patience: Duration) -> anyhow::Result<Addresses> {
+        let mut admin = None;
+        let mut metrics = None;
         let search = async {
             while let Some(line) = self.lines.recv().await {
-                if let Some(addr) = announce::parse(name, &line) {
-                    return Some(addr);
+                admin = announce::parse("admin", &line).or(admin);
+                metrics = announce::parse("metrics", &line).or(metrics);
+                if let Some(ready) = announce::parse("ready", &line) {
+                    return Some(Addresses { ready, admin, metrics });
                 }
             }
             None
         };
         match tokio::time::timeout(patience, search).await {
-            Ok(Some(addr)) => Ok(addr),
+            Ok(Some(addresses)) => Ok(addresses),
             Ok(None) => {
                 let status = self.stop()?;
                 bail!("{} ended with {status} before it was ready; its log ends with:{}", self.name, self.log_tail())
             }
-            Err(_) => bail!(
-                "{} did not announce `{name} http://…` within {patience:?}; its log ends with:{}",
-                self.name,
-                self.log_tail()
-            ),
+            Err(_) => {
+                bail!("{} was not ready within {patience:?}; its log ends with:{}", self.name, self.log_tail())
+            }
         }
     }
 
@@ -183,7 +196,29 @@ fn each_line(stream: impl Read + Send + 'static, mut take: impl FnMut(String) + 
     });
 }
 
-fn describe(command: &Command) -> String {
+/// Runs `command`, pinned to `core`, to its end and gives what it wrote to standard output.
+///
+/// # Errors
+/// It could not be started or pinned, or failed; the message has its standard error.
+pub async fn output(mut command: Command, core: Core) -> anyhow::Result<String> {
+    let line = describe(&command);
+    let run = tokio::task::spawn_blocking(move || {
+        let pinned = std::thread::spawn(move || {
+            affinity::pin_this_thread(core)?;
+            command.stdin(Stdio::null()).output().map_err(anyhow::Error::from)
+        });
+        pinned.join().map_err(|_| anyhow::anyhow!("the thread that runs it panicked"))?
+    });
+    let output = run.await.context("waiting for it")?.with_context(|| format!("running {line}"))?;
+    if !output.status.success() {
+        bail!("{line} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command line, for people.
+#[must_use]
+pub fn describe(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
         text.push(' ');
@@ -205,15 +240,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_announced_address_is_found_among_other_lines() {
-        let mut process = shell("echo hello; echo admin http://127.0.0.1:1; echo ready http://127.0.0.1:2; sleep 60");
-        assert_eq!(process.announced("ready", SOON).await.unwrap(), "127.0.0.1:2".parse().unwrap());
+    async fn announced_addresses_are_found_among_other_lines() {
+        let mut process =
+            shell("echo hello; echo admin http://127.0.0.1:1; echo ready http://127.0.0.1:2; exec sleep 60");
+        let addresses = process.ready(SOON).await.unwrap();
+        assert_eq!(addresses.ready, "127.0.0.1:2".parse().unwrap());
+        assert_eq!(addresses.admin, Some("127.0.0.1:1".parse().unwrap()));
+        assert_eq!(addresses.metrics, None);
     }
 
     #[tokio::test]
     async fn a_process_that_ends_early_explains_itself() {
         let mut process = shell("echo the reason >&2; exit 3");
-        let error = process.announced("ready", SOON).await.unwrap_err().to_string();
+        let error = process.ready(SOON).await.unwrap_err().to_string();
         assert!(error.contains("exit status: 3"), "{error}");
     }
 

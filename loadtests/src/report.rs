@@ -70,10 +70,22 @@ pub struct Latency {
     pub max: f64,
 }
 
+/// What a verdict is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Correctness: it holds on every machine at any load.
+    Promise,
+    /// Speed or size: a busy or a small machine may miss it.
+    Budget,
+}
+
 /// Whether a promise held.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
-    /// The promise.
+    /// Promise or budget.
+    pub kind: Kind,
+    /// What was promised.
     pub promise: String,
     /// Whether it held.
     pub held: bool,
@@ -82,10 +94,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// A verdict on `promise`.
+    /// A verdict on correctness.
     #[must_use]
-    pub fn new(promise: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
-        Self { promise: promise.into(), held, seen: seen.into() }
+    pub fn promise(promise: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
+        Self { kind: Kind::Promise, promise: promise.into(), held, seen: seen.into() }
+    }
+
+    /// A verdict on speed or size.
+    #[must_use]
+    pub fn budget(promise: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
+        Self { kind: Kind::Budget, promise: promise.into(), held, seen: seen.into() }
     }
 }
 
@@ -130,10 +148,10 @@ impl Report {
         self.series.iter().find(|series| series.name == name)
     }
 
-    /// Whether every promise held.
+    /// Whether no verdict of this kind is broken.
     #[must_use]
-    pub fn all_held(&self) -> bool {
-        self.verdicts.iter().all(|verdict| verdict.held)
+    pub fn holds(&self, kind: Kind) -> bool {
+        self.verdicts.iter().all(|verdict| verdict.held || verdict.kind != kind)
     }
 }
 
@@ -203,7 +221,7 @@ mod tests {
         report.ratio("answered", 2.0 / 3.0);
         report.ratio("by_zero", f64::INFINITY);
         report.figure("replica_seconds", 1.23456);
-        report.verdicts.push(Verdict::new("none is lost", true, "3 of 3 answered"));
+        report.verdicts.push(Verdict::promise("none is lost", true, "3 of 3 answered"));
         insta::assert_json_snapshot!(report);
     }
 }

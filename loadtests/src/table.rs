@@ -12,8 +12,8 @@ pub fn render(report: &Report) -> String {
     push_phases(&mut text, report);
     let figures: Vec<_> = report.ratios.iter().chain(&report.figures).collect();
     if !figures.is_empty() {
-        let rows = figures.iter().map(|(name, value)| vec![(*name).clone(), format!("{value}")]).collect();
-        push_table(&mut text, &["figure", "value"], rows);
+        let rows: Vec<_> = figures.iter().map(|(name, value)| vec![(*name).clone(), format!("{value}")]).collect();
+        push_table(&mut text, &["figure", "value"], &rows);
     }
     for verdict in &report.verdicts {
         let mark = if verdict.held { "held  " } else { "BROKEN" };
@@ -25,7 +25,7 @@ pub fn render(report: &Report) -> String {
 
 fn push_series(text: &mut String, report: &Report) {
     let head = ["series", "samples", "errors", "per s", "p50", "p90", "p99", "p99.9", "max", "CPU/request", "RSS MiB"];
-    let rows = report
+    let rows: Vec<Vec<String>> = report
         .series
         .iter()
         .map(|series| {
@@ -43,7 +43,7 @@ fn push_series(text: &mut String, report: &Report) {
             row
         })
         .collect();
-    push_table(text, &head, rows);
+    push_table(text, &head, &rows);
 }
 
 fn push_phases(text: &mut String, report: &Report) {
@@ -64,7 +64,7 @@ fn push_phases(text: &mut String, report: &Report) {
         })
         .collect();
     if !rows.is_empty() {
-        push_table(text, &["series", "phase", "p50", "p90", "p99", "max"], rows);
+        push_table(text, &["series", "phase", "p50", "p90", "p99", "max"], &rows);
     }
 }
 
@@ -79,14 +79,14 @@ pub fn time(microseconds: f64) -> String {
 }
 
 /// First column left, the others right.
-fn push_table(text: &mut String, head: &[&str], rows: Vec<Vec<String>>) {
+fn push_table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let width = |column: usize| {
         let lengths = rows.iter().chain([&head]).map(|row| row[column].chars().count());
         lengths.max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    for row in [&head].into_iter().chain(&rows) {
+    for row in [&head].into_iter().chain(rows) {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let _ = match column {
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn columns_line_up_whatever_they_hold() {
         let mut text = String::new();
-        push_table(&mut text, &["a", "time"], vec![vec!["longer".to_owned(), "1 µs".to_owned()]]);
+        push_table(&mut text, &["a", "time"], &[vec!["longer".to_owned(), "1 µs".to_owned()]]);
         assert_eq!(text, "a       time\nlonger  1 µs\n\n");
     }
 }

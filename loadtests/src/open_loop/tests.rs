@@ -1,7 +1,6 @@
 use super::*;
 use crate::arrivals::{Arrivals, Spread};
 use crate::fake_server::FakeServer;
-use crate::http1;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

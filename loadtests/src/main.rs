@@ -1,0 +1,117 @@
+//! `loadtest SCENARIO`: measures KFerving on this machine.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use loadtests::report::Kind;
+use loadtests::scenarios::{Common, Findings, chaos, cold_start, gateway, herd, idle, wrapper, zipf};
+use loadtests::{bare, echo, files, page, table};
+use poolctl_runtime::Shutdown;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Measures KFerving on this machine
+///
+/// Each scenario starts the processes it needs, measures, prints a table, and stops them. Exits with 1 when a promise is
+/// broken, such as a lost request; a missed budget of time or size is told, and exits with 1 only with --enforce-budgets.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version)]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+    #[command(flatten)]
+    common: Common,
+    /// Writes the result as JSON
+    #[arg(long, value_name = "FILE", global = true)]
+    json: Option<PathBuf>,
+    /// Writes the result as an HTML page with plots
+    #[arg(long, value_name = "FILE", global = true)]
+    html: Option<PathBuf>,
+    /// Exits with 1 also when a budget is missed
+    #[arg(long, global = true)]
+    enforce_budgets: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    ColdStart(cold_start::Args),
+    Gateway(gateway::Args),
+    Wrapper(wrapper::Args),
+    Idle(idle::Args),
+    Herd(herd::Args),
+    Zipf(zipf::Args),
+    Chaos(chaos::Args),
+    Echo(echo::Args),
+    #[command(hide = true)]
+    Bare(bare::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.scenario {
+        // Alone on its core, the upstream pays for no other thread.
+        Scenario::Echo(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { echo::run(args, &Shutdown::on_signals()?).await })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Scenario::Bare(args) => {
+            println!("{}", serde_json::to_string(&bare::run(args)?)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        scenario => {
+            files::raise_limit()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let findings = runtime.block_on(async {
+                let shutdown = Shutdown::on_signals()?;
+                // What a scenario started stops when the scenario is dropped.
+                tokio::select! {
+                    findings = measure(scenario, &cli.common) => findings,
+                    () = shutdown.requested() => anyhow::bail!("interrupted: what was started has been stopped"),
+                }
+            })?;
+            tell(cli, &findings)
+        }
+    }
+}
+
+async fn measure(scenario: &Scenario, common: &Common) -> anyhow::Result<Findings> {
+    match scenario {
+        Scenario::ColdStart(args) => cold_start::run(args, common).await,
+        Scenario::Gateway(args) => gateway::run(args, common).await,
+        Scenario::Wrapper(args) => wrapper::run(args, common).await,
+        Scenario::Idle(args) => idle::run(args, common).await,
+        Scenario::Herd(args) => herd::run(args, common).await,
+        Scenario::Zipf(args) => zipf::run(args, common).await,
+        Scenario::Chaos(args) => chaos::run(args, common).await,
+        Scenario::Echo(_) | Scenario::Bare(_) => anyhow::bail!("a part of a scenario is not a scenario"),
+    }
+}
+
+fn tell(cli: &Cli, findings: &Findings) -> anyhow::Result<ExitCode> {
+    let report = &findings.report;
+    print!("{}", table::render(report));
+    if let Some(path) = &cli.json {
+        let json = serde_json::to_string_pretty(report)? + "\n";
+        std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(path) = &cli.html {
+        std::fs::write(path, page::render(report, &findings.plots))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    let failed = !report.holds(Kind::Promise) || (cli.enforce_budgets && !report.holds(Kind::Budget));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

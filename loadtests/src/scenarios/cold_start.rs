@@ -1,0 +1,230 @@
+//! The first byte of a model at zero: alone, and when several models wake at once.
+
+mod judge;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::{Common, Findings};
+use crate::http1::{self, Connection, Keep};
+use crate::open_loop::Shot;
+use crate::outcome::Outcome;
+use crate::plot::{Axis, Bar, Bars, Chart, Curve, Mark, Plot, Scale, Segment, Unit};
+use crate::progress::Progress;
+use crate::record::Recorder;
+use crate::report::Report;
+use crate::server_timing;
+use crate::stack::{ModelSpec, Order, Stack, StackSettings};
+use crate::status::Claims;
+
+/// Models of the stack. A sample takes the next in turn, while those before it go back to zero; a burst takes all of them.
+const MODELS: usize = 4;
+
+/// The phases of a cold start in their order. What is left of the first byte is the gateway's and the network's.
+const PHASES: [&str; 6] = ["hold", "claim", "specialize", "load", "queue", "infer"];
+
+/// How long a model may take to reach zero and the pool to fill.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a cold start may take before it counts as lost.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time to the first byte of a model at zero, with warm pools of several sizes
+///
+/// Before each sample the model has no replica and the pool is full, as /status says. A sample is one inference over an
+/// open connection to the gateway; its time runs from the send to the first byte. Then bursts: four models at zero are
+/// asked at the same moment.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Sizes of the warm pool to compare
+    #[arg(long, value_delimiter = ',', default_value = "0,1,4")]
+    pub pools: Vec<u32>,
+    /// Samples for each pool size
+    #[arg(long, default_value_t = 120)]
+    pub samples: usize,
+    /// Bursts for each pool size
+    #[arg(long, default_value_t = 25)]
+    pub bursts: usize,
+    /// Order of a claim's steps; by default the product's own
+    #[arg(long)]
+    pub order: Option<Order>,
+    /// Idle time after which the models go back to zero, in milliseconds
+    #[arg(long, default_value_t = 300)]
+    pub scale_to_zero_ms: u64,
+}
+
+/// What one pool size showed.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) pool: u32,
+    pub(crate) single: Recorder,
+    pub(crate) burst: Recorder,
+    /// The slowest of each burst.
+    pub(crate) burst_last: Recorder,
+    pub(crate) burst_claims: Claims,
+    /// Answers of single samples that did not come from a fresh replica.
+    pub(crate) not_cold: usize,
+    single_for: Duration,
+    burst_for: Duration,
+}
+
+/// Runs the scenario.
+///
+/// # Errors
+/// The stack could not be started, or did not reach the state that a sample starts from.
+pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
+    let mut args = args.clone();
+    if common.quick {
+        (args.samples, args.bursts) = (4, 1);
+    }
+    let mut report = Report::begin("cold-start", common.seed);
+    let mut all = Vec::new();
+    for &pool in &args.pools {
+        all.push(with_pool(&args, common, pool, &mut report).await.with_context(|| format!("with a pool of {pool}"))?);
+    }
+    for seen in &all {
+        report.series.push(seen.single.series(&format!("pool {}", seen.pool), "one model at zero", seen.single_for));
+    }
+    for seen in &all {
+        let name = format!("burst, pool {}", seen.pool);
+        report.series.push(seen.burst.series(&name, &format!("{MODELS} models at zero at once"), seen.burst_for));
+        let name = format!("burst's last, pool {}", seen.pool);
+        report.series.push(seen.burst_last.series(&name, "the last answered of each burst", seen.burst_for));
+        report.ratio(format!("burst_hit_rate_pool_{}", seen.pool), seen.burst_claims.hit_rate());
+    }
+    judge::compare(&all, &mut report);
+    Ok(Findings { plots: plots(&all, &report), report })
+}
+
+async fn with_pool(args: &Args, common: &Common, pool: u32, report: &mut Report) -> anyhow::Result<Seen> {
+    let names: Vec<String> = (0..MODELS).map(|index| format!("digits-{index}")).collect();
+    let idle = Duration::from_millis(args.scale_to_zero_ms);
+    let models: Vec<_> = names.iter().map(|name| ModelSpec { max_replicas: 1, ..ModelSpec::new(name, idle) }).collect();
+    let model_file = common.model_file()?;
+    let settings = StackSettings { binaries: &common.binaries, model_file, pool, order: args.order };
+    let stack = Stack::start(&settings, &models).await?;
+    report.command(stack.command_line());
+    let mut requests = Vec::new();
+    for name in &names {
+        requests.push(stack.request(name, common.seed, &[]).await?);
+    }
+    let mut seen = Seen { pool, ..Seen::default() };
+
+    let start = Instant::now();
+    let mut connection = Some(Connection::open(stack.gateway).await?);
+    let mut progress = Progress::start(&format!("cold starts, pool {pool}"), args.samples as u64);
+    for sample in 0..args.samples {
+        let name = &names[sample % MODELS];
+        stack
+            .wait_until(&format!("{name} at zero and the pool full"), PATIENCE, |s| s.at_zero(name) && s.pools_full())
+            .await?;
+        let open = match connection.take() {
+            Some(open) if !open.is_stale() => open,
+            _ => Connection::open(stack.gateway).await?,
+        };
+        let (outcome, reusable) = ask(open, requests[sample % MODELS].clone(), start).await;
+        connection = reusable;
+        seen.not_cold += usize::from(outcome.succeeded() && !is_cold(&outcome));
+        seen.single.outcome_by_first_byte(&outcome);
+        progress.step();
+    }
+    drop(progress);
+    seen.single_for = start.elapsed();
+
+    let start = Instant::now();
+    let mut progress = Progress::start(&format!("bursts, pool {pool}"), args.bursts as u64);
+    for _ in 0..args.bursts {
+        let before = stack
+            .wait_until("every model at zero and the pool full", PATIENCE, |s| {
+                names.iter().all(|name| s.at_zero(name)) && s.pools_full()
+            })
+            .await?;
+        let mut asked = JoinSet::new();
+        for request in &requests {
+            let open = Connection::open(stack.gateway).await?;
+            asked.spawn(ask(open, request.clone(), start));
+        }
+        let mut last: Option<Outcome> = None;
+        while let Some(outcome) = asked.join_next().await {
+            let (outcome, _) = outcome.context("a request's task panicked")?;
+            seen.burst.outcome_by_first_byte(&outcome);
+            if last.as_ref().is_none_or(|last| outcome.first_byte > last.first_byte) {
+                last = Some(outcome);
+            }
+        }
+        if let Some(last) = last {
+            seen.burst_last.outcome_by_first_byte(&last);
+        }
+        let claims = stack.status().await?.claims().since(before.claims());
+        seen.burst_claims.hits += claims.hits;
+        seen.burst_claims.misses += claims.misses;
+        progress.step();
+    }
+    drop(progress);
+    seen.burst_for = start.elapsed();
+    stack.stop()?;
+    Ok(seen)
+}
+
+async fn ask(mut connection: Connection, request: Bytes, start: Instant) -> (Outcome, Option<Connection>) {
+    let sent = start.elapsed();
+    let result = http1::within(ANSWER_PATIENCE, connection.exchange(&request, Keep::Labels)).await;
+    let reusable = result.as_ref().is_ok_and(|answer| answer.reusable);
+    (Outcome::ended(Shot { at: sent, target: 0 }, sent, start, result), reusable.then_some(connection))
+}
+
+/// A warm answer has no `claim`.
+fn is_cold(outcome: &Outcome) -> bool {
+    let header = outcome.result.as_ref().ok().and_then(|answer| answer.labels.server_timing.as_deref());
+    header.is_some_and(|header| server_timing::phase(header, "claim").is_some())
+}
+
+fn plots(all: &[Seen], report: &Report) -> Vec<Plot> {
+    let curves = |recorder: fn(&Seen) -> &Recorder| {
+        all.iter()
+            .map(|seen| Curve {
+                name: format!("pool {}", seen.pool),
+                points: recorder(seen).latency.curve(),
+                mark: Mark::Line,
+            })
+            .collect()
+    };
+    let chart = |title: &str, caption: &str, curves| {
+        Plot::Chart(Chart {
+            title: title.to_owned(),
+            caption: caption.to_owned(),
+            x: Axis::new("share of samples", Scale::Percentile, Unit::Share),
+            y: Axis::new("time to first byte", Scale::Log, Unit::Time),
+            curves,
+        })
+    };
+    let bars = all
+        .iter()
+        .map(|seen| {
+            let phases =
+                report.find(&format!("pool {}", seen.pool)).map_or_else(BTreeMap::new, |s| s.phases_us.clone());
+            let segments = PHASES
+                .iter()
+                .filter_map(|phase| Some(Segment { name: (*phase).to_owned(), value: phases.get(*phase)?.p50 }));
+            Bar { label: format!("pool {}", seen.pool), segments: segments.collect() }
+        })
+        .collect();
+    vec![
+        chart(
+            "One model wakes",
+            "Lower is better. At 50 % the median; each further nine takes the same room.",
+            curves(|seen| &seen.single),
+        ),
+        Plot::Bars(Bars {
+            title: "Where the time goes".to_owned(),
+            caption: "Medians of the phases that the answers tell in server-timing, one model waking.".to_owned(),
+            unit: Unit::Time,
+            bars,
+        }),
+        chart("Four models wake at once", "Every request of every burst.", curves(|seen| &seen.burst)),
+    ]
+}

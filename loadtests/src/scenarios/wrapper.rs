@@ -1,0 +1,230 @@
+//! What the model server costs above the model.
+
+mod judge;
+mod kserve;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::{Common, Findings};
+use crate::affinity::{self, Split};
+use crate::bare::Rate;
+use crate::binaries;
+use crate::closed_loop::ClosedLoop;
+use crate::inference::{Encoding, Inference};
+use crate::plot::{Bar, Bars, Plot, Unit};
+use crate::proc_stats;
+use crate::process::{self, Process};
+use crate::progress::Progress;
+use crate::record::Recorder;
+use crate::report::{Report, Series};
+use crate::rounds::median;
+
+/// Load before each measurement.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// How long a server may take until it is ready: Python's imports on a busy machine.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Requests per second and processor time of model-wrapper beside a bare ONNX Runtime loop
+///
+/// Server and bare loop run on one core with one thread for the model, the load on another; rounds are interleaved. Real
+/// models are compared with the loop by requests per second, the tiny one by processor time: what the server adds.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Where the models of `make models` are
+    #[arg(long, value_name = "DIR", default_value = ".cache/models")]
+    pub models_dir: PathBuf,
+    /// Models to measure, by the name of their file
+    #[arg(long, value_delimiter = ',', default_value = "tiny,ppocr-rec,resnet50")]
+    pub models: Vec<String>,
+    /// Rounds
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Length of one measurement in milliseconds
+    #[arg(long, default_value_t = 3000)]
+    pub milliseconds: u64,
+    /// Other servers beside the wrapper
+    #[arg(long, value_delimiter = ',')]
+    pub peers: Vec<Peer>,
+    /// The Python that has kserve and onnxruntime installed
+    #[arg(long, default_value = "python3")]
+    pub python: PathBuf,
+}
+
+/// A server to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peer {
+    /// KServe's Python model server around an onnxruntime session
+    Kserve,
+}
+
+/// The name of the series without a server.
+pub(crate) const BARE: &str = "bare";
+
+/// What was measured of one way to run one model.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) per_second: Vec<f64>,
+    pub(crate) cpu_us: Vec<f64>,
+    pub(crate) recorder: Recorder,
+    elapsed: Duration,
+    bare_runs: u64,
+    rss_bytes: Option<u64>,
+}
+
+/// By model, then by the way it was run.
+pub(crate) type Results = BTreeMap<String, BTreeMap<String, Measured>>;
+
+struct Server {
+    name: &'static str,
+    addr: SocketAddr,
+    process: Process,
+}
+
+/// Runs the scenario.
+///
+/// # Errors
+/// A model is missing, or a server could not be started or asked.
+pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
+    let mut args = args.clone();
+    if common.quick {
+        (args.rounds, args.milliseconds) = (1, 200);
+    }
+    let split = affinity::split()?;
+    let mut report = Report::begin("wrapper", common.seed);
+    let mut results = Results::new();
+    for model in &args.models {
+        let measured = one_model(&args, common, split, model, &mut report).await;
+        results.insert(model.clone(), measured.with_context(|| format!("model {model}"))?);
+    }
+    for (model, ways) in &results {
+        for (way, measured) in ways {
+            report.series.push(measured.series(model, way));
+        }
+    }
+    judge::compare(&results, &mut report);
+    Ok(Findings { plots: plots(&results), report })
+}
+
+async fn one_model(
+    args: &Args,
+    common: &Common,
+    split: Split,
+    model: &str,
+    report: &mut Report,
+) -> anyhow::Result<BTreeMap<String, Measured>> {
+    let file = args.models_dir.join(format!("{model}.onnx"));
+    if !file.is_file() {
+        bail!("no {}: `make models` makes it, --models-dir says where it is, --models leaves it out", file.display());
+    }
+    let mut servers = vec![start_wrapper(common, split, model, &file).await?];
+    for peer in &args.peers {
+        match peer {
+            Peer::Kserve => {
+                let (process, addr) = kserve::start(&args.python, model, &file, split.subject, READY_PATIENCE).await?;
+                servers.push(Server { name: "kserve", addr, process });
+            }
+        }
+    }
+    let inference = Inference::for_model(servers[0].addr, model, common.seed).await?;
+    let program = binaries::itself()?;
+    let bare = || {
+        let mut bare = Command::new(&program);
+        bare.arg("bare").arg("--model").arg(&file).args(["--seed", &common.seed.to_string()]);
+        bare.args(["--milliseconds", &args.milliseconds.to_string()]);
+        bare
+    };
+    report.command(&process::describe(&bare()));
+    for server in &servers {
+        report.command(server.process.command_line());
+    }
+
+    let mut ways: BTreeMap<String, Measured> = BTreeMap::new();
+    let mut progress =
+        Progress::start(&format!("{model}, bare and served"), (args.rounds * (1 + 2 * servers.len())) as u64);
+    for _ in 0..args.rounds {
+        let output = process::output(bare(), split.subject).await?;
+        let rate: Rate = serde_json::from_str(&output).context("reading the bare loop's rate")?;
+        let way = ways.entry(BARE.to_owned()).or_default();
+        way.per_second.push(rate.runs as f64 / rate.elapsed_us * 1e6);
+        way.cpu_us.push(rate.cpu_us / rate.runs as f64);
+        way.bare_runs += rate.runs;
+        progress.step();
+        for server in &servers {
+            for (encoding, name) in [(Encoding::Binary, "binary"), (Encoding::Json, "JSON")] {
+                let way = ways.entry(format!("{} {name}", server.name)).or_default();
+                let request = inference.request(&server.addr.to_string(), encoding, &[]);
+                let load = ClosedLoop {
+                    addr: server.addr,
+                    request,
+                    concurrency: judge::concurrency(model),
+                    duration: Duration::from_millis(args.milliseconds),
+                    core: Some(split.load),
+                };
+                way.measure(load, server.process.pid()).await.with_context(|| format!("{} {name}", server.name))?;
+                progress.step();
+            }
+        }
+    }
+    Ok(ways)
+}
+
+async fn start_wrapper(common: &Common, split: Split, model: &str, file: &PathBuf) -> anyhow::Result<Server> {
+    let mut command = Command::new(common.binaries.wrapper()?);
+    command.arg("--model").arg(file).args(["--name", model, "--concurrency", "64"]);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
+    let mut process = Process::start("model-wrapper", command, Some(split.subject))?;
+    let addr = process.ready(READY_PATIENCE).await?.ready;
+    Ok(Server { name: "wrapper", addr, process })
+}
+
+impl Measured {
+    async fn measure(&mut self, load: ClosedLoop, pid: u32) -> anyhow::Result<()> {
+        ClosedLoop { duration: WARM_UP.min(load.duration), ..load.clone() }.run().await?;
+        let before = proc_stats::usage(pid)?;
+        let load = load.run().await?;
+        let after = proc_stats::usage(pid)?;
+        let requests = load.recorder.ended().max(1) as f64;
+        self.per_second.push(load.recorder.latency.count() as f64 / load.elapsed.as_secs_f64());
+        self.cpu_us.push(after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / requests);
+        self.recorder.merge(&load.recorder);
+        self.elapsed += load.elapsed;
+        self.rss_bytes = self.rss_bytes.max(Some(after.rss_bytes));
+        Ok(())
+    }
+
+    fn series(&self, model: &str, way: &str) -> Series {
+        let mut series = self.recorder.series(&format!("{model} {way}"), model, self.elapsed);
+        if way == BARE {
+            // The loop tells its rate, not the time of each run: its latencies stay 0.
+            series.samples = self.bare_runs;
+            series.throughput_per_s = median(self.per_second.iter().copied()).round();
+        }
+        series.cpu_us_per_request = Some(median(self.cpu_us.iter().copied()));
+        series.rss_bytes = self.rss_bytes;
+        series
+    }
+}
+
+fn plots(results: &Results) -> Vec<Plot> {
+    results
+        .iter()
+        .map(|(model, ways)| {
+            let bars = ways
+                .iter()
+                .map(|(way, measured)| Bar::plain(way, way, median(measured.per_second.iter().copied()).round()));
+            Plot::Bars(Bars {
+                title: format!("{model}: requests per second"),
+                caption: format!("On one core, {} connections. Higher is better.", judge::concurrency(model)),
+                unit: Unit::Count,
+                bars: bars.collect(),
+            })
+        })
+        .collect()
+}

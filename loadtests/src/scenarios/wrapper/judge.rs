@@ -1,0 +1,126 @@
+//! What the model server must show beside the bare loop.
+
+use std::collections::BTreeMap;
+
+use super::{BARE, Measured, Results};
+use crate::report::{Report, Verdict};
+use crate::rounds::median;
+
+/// The model whose run costs next to nothing: what is left is the server.
+const TINY: &str = "tiny";
+
+/// Share of the bare loop's rate that a real model reaches when served.
+const BUDGET_SHARE: f64 = 0.97;
+
+/// Processor time by request above the inference, of the tiny model.
+const BUDGET_ABOVE_US: f64 = 25.0;
+
+/// How many times KServe's Python server it answers, of the tiny model in JSON.
+const BUDGET_TO_KSERVE: f64 = 40.0;
+
+/// Connections that keep a model busy: the tiny one needs many, as a run takes less time than a round trip.
+pub(super) fn concurrency(model: &str) -> usize {
+    if model == TINY { 64 } else { 4 }
+}
+
+/// Adds ratios, figures and verdicts.
+pub(super) fn compare(results: &Results, report: &mut Report) {
+    for (model, ways) in results {
+        for (way, measured) in ways {
+            let failed: u64 = measured.recorder.errors.values().sum();
+            if failed > 0 {
+                report.verdicts.push(Verdict::promise(
+                    format!("{model} {way}: every request is answered with 200"),
+                    false,
+                    format!("{failed} failures: {:?}", measured.recorder.errors),
+                ));
+            }
+        }
+        beside_bare(model, ways, report);
+        beside_kserve(model, ways, report);
+    }
+}
+
+fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Report) {
+    let Some(bare) = ways.get(BARE) else { return };
+    for (encoding, label) in [("binary", "binary"), ("JSON", "json")] {
+        let Some(served) = ways.get(&format!("wrapper {encoding}")) else { continue };
+        let share = median(served.per_second.iter().copied()) / median(bare.per_second.iter().copied());
+        let above = median(served.cpu_us.iter().copied()) - median(bare.cpu_us.iter().copied());
+        report.ratio(format!("wrapper_to_bare_{model}_{label}"), share);
+        report.figure(format!("cpu_us_above_inference_{model}_{label}"), above);
+        if model == TINY {
+            report.verdicts.push(Verdict::budget(
+                format!("{model} {encoding}: at most {BUDGET_ABOVE_US} µs of processor time above the inference"),
+                above <= BUDGET_ABOVE_US,
+                format!("{above:.1} µs"),
+            ));
+        } else if encoding == "binary" {
+            report.verdicts.push(Verdict::budget(
+                format!("{model} {encoding}: at least {:.0} % of the bare loop", BUDGET_SHARE * 100.0),
+                share >= BUDGET_SHARE,
+                format!("{:.1} %", share * 100.0),
+            ));
+        }
+    }
+}
+
+fn beside_kserve(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Report) {
+    for (encoding, label) in [("binary", "binary"), ("JSON", "json")] {
+        let of = |server: &str| {
+            ways.get(&format!("{server} {encoding}")).map(|measured| median(measured.per_second.iter().copied()))
+        };
+        let (Some(ours), Some(theirs)) = (of("wrapper"), of("kserve")) else { continue };
+        let times = ours / theirs;
+        report.ratio(format!("wrapper_to_kserve_{model}_{label}"), times);
+        if model == TINY && encoding == "JSON" {
+            report.verdicts.push(Verdict::budget(
+                format!("{model} {encoding}: at least {BUDGET_TO_KSERVE} times KServe's Python server"),
+                times >= BUDGET_TO_KSERVE,
+                format!("{times:.1} times"),
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(per_second: f64, cpu_us: f64) -> Measured {
+        Measured { per_second: vec![per_second; 3], cpu_us: vec![cpu_us; 3], ..Measured::default() }
+    }
+
+    fn judged(model: &str, ways: &[(&str, Measured)]) -> Report {
+        let ways = ways.iter().map(|(way, measured)| ((*way).to_owned(), measured.clone())).collect();
+        let mut report = Report::begin("wrapper", 1);
+        compare(&Results::from([(model.to_owned(), ways)]), &mut report);
+        report
+    }
+
+    #[test]
+    fn a_real_model_is_judged_by_its_share_of_the_bare_rate() {
+        let fast =
+            judged("resnet50", &[(BARE, measured(50.0, 20_000.0)), ("wrapper binary", measured(49.0, 20_400.0))]);
+        assert_eq!(fast.ratios["wrapper_to_bare_resnet50_binary"], 0.98);
+        assert!(fast.verdicts[0].held);
+        let slow =
+            judged("resnet50", &[(BARE, measured(50.0, 20_000.0)), ("wrapper binary", measured(48.0, 20_800.0))]);
+        assert!(!slow.verdicts[0].held);
+    }
+
+    #[test]
+    fn the_tiny_model_is_judged_by_processor_time_above_the_run() {
+        for (cpu_us, held) in [(26.0, true), (28.5, false)] {
+            let report = judged(TINY, &[(BARE, measured(4e5, 2.5)), ("wrapper JSON", measured(3e4, cpu_us))]);
+            assert_eq!(report.verdicts[0].held, held, "{:?}", report.verdicts);
+        }
+    }
+
+    #[test]
+    fn kserve_is_a_peer_where_it_ran() {
+        let ways = [("wrapper JSON", measured(50_000.0, 20.0)), ("kserve JSON", measured(1_000.0, 500.0))];
+        assert_eq!(judged(TINY, &ways).ratios["wrapper_to_kserve_tiny_json"], 50.0);
+        assert!(judged(TINY, &ways[..1]).ratios.is_empty());
+    }
+}
