@@ -1,0 +1,160 @@
+//! The syntax of a chunked body (RFC 9112, 7.1), followed byte by byte without keeping any.
+
+use super::violation::Violation;
+
+/// Digits of a chunk's size: what fills 64 bits.
+const SIZE_DIGITS: u8 = 16;
+
+/// Bytes of chunk extensions in one body. Nobody uses them but attackers.
+const EXTENSION_BYTES: u32 = 4 << 10;
+
+/// Chunks that a body may have however small they are: a streaming client that flushes each sample.
+const FREE_CHUNKS: u64 = 16 << 10;
+
+/// Beyond those, the bytes that a chunk must have on average.
+const BYTES_PER_CHUNK: u64 = 256;
+
+/// Trailer lines, and their bytes together: within hyper's own limits.
+const TRAILERS: u8 = 100;
+const TRAILER_BYTES: u32 = 8 << 10;
+
+/// Where in a chunked body the connection stands.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    state: State,
+    chunks: u64,
+    bytes: u64,
+    extension_bytes: u32,
+    trailer_bytes: u32,
+    trailers: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Size { value: u64, digits: u8 },
+    Extension { size: u64 },
+    SizeLineFeed { size: u64 },
+    Data { left: u64 },
+    DataReturn,
+    DataLineFeed,
+    TrailerStart,
+    Trailer,
+    TrailerLineFeed,
+    EndLineFeed,
+}
+
+const START: State = State::Size { value: 0, digits: 0 };
+
+/// How far a piece of a body went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ChunkProgress {
+    /// All of the piece belongs to the body, which goes on.
+    More,
+    /// The body ended after this many bytes of the piece.
+    End(usize),
+    /// The byte at this position may not stand there.
+    Violated(usize, Violation),
+}
+
+impl Chunks {
+    pub(super) const fn new() -> Self {
+        Self { state: START, chunks: 0, bytes: 0, extension_bytes: 0, trailer_bytes: 0, trailers: 0 }
+    }
+
+    /// Follows the body through `piece`.
+    pub(super) fn advance(&mut self, piece: &[u8]) -> ChunkProgress {
+        let mut position = 0;
+        while let Some(&byte) = piece.get(position) {
+            if let State::Data { left } = &mut self.state {
+                let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len() - position);
+                *left -= skipped as u64;
+                position += skipped;
+                if *left == 0 {
+                    self.state = State::DataReturn;
+                }
+                continue;
+            }
+            if matches!((self.state, byte), (State::EndLineFeed, b'\n')) {
+                return ChunkProgress::End(position + 1);
+            }
+            match self.step(byte) {
+                Ok(state) => self.state = state,
+                Err(violation) => return ChunkProgress::Violated(position, violation),
+            }
+            position += 1;
+        }
+        ChunkProgress::More
+    }
+
+    /// The state after a byte that is not data.
+    fn step(&mut self, byte: u8) -> Result<State, Violation> {
+        match self.state {
+            State::Size { value, digits } => Self::size(value, digits, byte),
+            State::Extension { size } => self.extension(size, byte),
+            State::SizeLineFeed { size } => {
+                expect(byte, b'\n', Violation::ChunkSize)?;
+                if size == 0 { Ok(State::TrailerStart) } else { self.start_chunk(size) }
+            }
+            // Data is skipped by its caller; its end is the return.
+            State::Data { .. } | State::DataReturn => {
+                expect(byte, b'\r', Violation::ChunkEnd).map(|()| State::DataLineFeed)
+            }
+            State::DataLineFeed => expect(byte, b'\n', Violation::ChunkEnd).map(|()| START),
+            State::TrailerStart if byte == b'\r' => Ok(State::EndLineFeed),
+            State::TrailerStart | State::Trailer => self.trailer(byte),
+            State::TrailerLineFeed => expect(byte, b'\n', Violation::Trailers).map(|()| State::TrailerStart),
+            State::EndLineFeed => Err(Violation::Trailers),
+        }
+    }
+
+    fn size(value: u64, digits: u8, byte: u8) -> Result<State, Violation> {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if digits > 0 => return Ok(State::SizeLineFeed { size: value }),
+            b';' if digits > 0 => return Ok(State::Extension { size: value }),
+            _ => return Err(Violation::ChunkSize),
+        };
+        if digits == SIZE_DIGITS {
+            return Err(Violation::ChunkSize);
+        }
+        Ok(State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
+    }
+
+    fn extension(&mut self, size: u64, byte: u8) -> Result<State, Violation> {
+        if byte == b'\r' {
+            return Ok(State::SizeLineFeed { size });
+        }
+        self.extension_bytes += 1;
+        if self.extension_bytes > EXTENSION_BYTES || (byte.is_ascii_control() && byte != b'\t') {
+            return Err(Violation::ChunkExtension);
+        }
+        Ok(State::Extension { size })
+    }
+
+    fn start_chunk(&mut self, size: u64) -> Result<State, Violation> {
+        self.chunks += 1;
+        self.bytes = self.bytes.saturating_add(size);
+        if self.chunks.saturating_sub(FREE_CHUNKS) > self.bytes / BYTES_PER_CHUNK {
+            return Err(Violation::SmallChunks);
+        }
+        Ok(State::Data { left: size })
+    }
+
+    fn trailer(&mut self, byte: u8) -> Result<State, Violation> {
+        let starts = matches!(self.state, State::TrailerStart);
+        self.trailers += u8::from(starts);
+        self.trailer_bytes += 1;
+        let bad = byte == b'\n' || self.trailers > TRAILERS || self.trailer_bytes > TRAILER_BYTES;
+        match byte {
+            _ if bad => Err(Violation::Trailers),
+            b'\r' => Ok(State::TrailerLineFeed),
+            _ => Ok(State::Trailer),
+        }
+    }
+}
+
+fn expect(byte: u8, expected: u8, violation: Violation) -> Result<(), Violation> {
+    if byte == expected { Ok(()) } else { Err(violation) }
+}

@@ -1,0 +1,77 @@
+//! The host that a request names, in its `Host` header and in an absolute target.
+
+use super::violation::Violation;
+
+/// Longest target of a request.
+const TARGET_BYTES: usize = 8 << 10;
+
+/// `HOST[:PORT]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Authority<'a> {
+    host: &'a [u8],
+    port: &'a [u8],
+}
+
+impl<'a> Authority<'a> {
+    /// Host names and addresses as people use them; the rest of what RFC 3986 allows in a registered name (percent
+    /// escapes, `!$&'()*+,;=`) only ever serves to make two parsers disagree.
+    pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
+        let (host, port) = if text.first() == Some(&b'[') {
+            let end = text.iter().position(|byte| *byte == b']')?;
+            let address = std::str::from_utf8(&text[1..end]).ok()?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            text.split_at(end + 1)
+        } else {
+            let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
+            let (host, port) = text.split_at(end);
+            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+            if host.is_empty() || !host.iter().all(is_name) {
+                return None;
+            }
+            (host, port)
+        };
+        let port = match port.split_first() {
+            None => port,
+            Some((b':', digits)) if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => digits,
+            Some(_) => return None,
+        };
+        Some(Self { host, port })
+    }
+
+    /// Whether both name the same host and port, with 80 where none is written.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let port = |authority: &Self| -> Option<u16> {
+            match authority.port {
+                [] => Some(80),
+                digits => std::str::from_utf8(digits).ok()?.parse().ok(),
+            }
+        };
+        self.host.eq_ignore_ascii_case(other.host) && port(self) == port(other)
+    }
+}
+
+/// Checks the target of a request; the authority that it names, if it is an absolute URI.
+pub(super) fn check_target<'a>(target: &'a [u8], method: &str) -> Result<Option<Authority<'a>>, Violation> {
+    if target.len() > TARGET_BYTES {
+        return Err(Violation::TargetTooLong);
+    }
+    // No spaces or controls, nothing beyond ASCII, and no fragment, which is never sent.
+    if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#') {
+        return Err(Violation::Target);
+    }
+    match target {
+        [b'/', ..] => Ok(None),
+        b"*" if method == "OPTIONS" => Ok(None),
+        _ => absolute(target).map(Some).ok_or(Violation::Target),
+    }
+}
+
+fn absolute(target: &[u8]) -> Option<Authority<'_>> {
+    let scheme = b"http://";
+    let (start, rest) = target.split_at_checked(scheme.len())?;
+    if !start.eq_ignore_ascii_case(scheme) {
+        return None;
+    }
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    Authority::parse(&rest[..end])
+}

@@ -1,0 +1,264 @@
+//! Strict HTTP/1 in front of hyper.
+//!
+//! hyper hands on what a lenient server may accept: a request with both framings, an encoding given twice, equal lengths,
+//! no host or two, lines that end with LF alone, CONNECT, a head of 400 KB. Each is harmless until another server on the
+//! way reads the same bytes differently; then a second request can be smuggled in the first. [`StrictHttp`] wraps a
+//! client's connection, follows its messages and lets hyper see only heads that can be read in one way.
+//!
+//! A head is handed on when it is complete and checked; in the usual case it is complete in one read, and is checked
+//! where hyper will find it, without a copy. A head that is refused is replaced by a request that says why
+//! ([`Violation::in_request`]), so that it is answered in its turn, counted and logged like any other. A body that is
+//! broken makes reading it fail. HTTP/2 with prior knowledge passes untouched.
+
+mod chunks;
+mod head;
+mod host;
+mod tracker;
+mod violation;
+
+pub(crate) use violation::Violation;
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use tracker::{Progress, Tracker};
+
+/// How much is read at once while a head is incomplete: the longest head.
+const HELD_READ_BYTES: usize = 16 << 10;
+
+/// How long a connection is read after its last answer, if the client was still sending. Closing at once would reset it,
+/// and the client would lose the answer that tells what was wrong.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A client's connection of which only unambiguous HTTP/1, or HTTP/2, can be read.
+///
+/// A client has `head_timeout` from the first byte of a head to its last, and from the connection's start for the first
+/// head. hyper sees complete heads only, so that its own limit on the time for a head becomes the time for which a
+/// connection may be idle between requests.
+#[derive(Debug)]
+pub(crate) struct StrictHttp<S> {
+    io: S,
+    tracker: Tracker,
+    state: State,
+    /// Bytes held back: an incomplete head, or what takes the place of a refused one.
+    held: Vec<u8>,
+    /// How many of them may be handed on.
+    cleared: usize,
+    head_timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// A head was refused: nothing more is read.
+    Refused,
+    /// A body was broken: reading fails.
+    Broken(Violation),
+    /// The write side is closed, and what the client still sends is thrown away.
+    Lingering,
+}
+
+impl<S> StrictHttp<S> {
+    /// Wraps an accepted connection.
+    pub(crate) const fn new(io: S, head_timeout: Duration) -> Self {
+        Self {
+            io,
+            tracker: Tracker::new(),
+            state: State::Open,
+            held: Vec::new(),
+            cleared: 0,
+            head_timeout,
+            timer: None,
+        }
+    }
+
+    /// Hands on what is cleared of the bytes held back.
+    fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.cleared.min(buf.remaining());
+        buf.put_slice(&self.held[..count]);
+        self.held.drain(..count);
+        self.cleared -= count;
+        if self.held.is_empty() {
+            self.held = Vec::new();
+            self.timer = None;
+        }
+    }
+
+    /// Puts the request that says what was wrong in the place of what is held back.
+    fn refuse(&mut self, violation: Violation) {
+        self.state = State::Refused;
+        self.held.truncate(self.cleared);
+        self.held.extend_from_slice(violation.to_request().as_bytes());
+        self.cleared = self.held.len();
+        self.timer = None;
+    }
+
+    fn should_linger(&self) -> bool {
+        self.state != State::Open || self.tracker.is_in_body()
+    }
+}
+
+impl<S: AsyncRead + Unpin> StrictHttp<S> {
+    /// Reads into the caller's buffer and checks there: the usual case. Gives the number of bytes that arrived, of which
+    /// fewer may be in the buffer.
+    fn poll_direct(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let start = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let arrived = buf.filled().len() - start;
+        let passed = match self.tracker.advance(&buf.filled()[start..]) {
+            Progress::All => arrived,
+            Progress::Until(passed) => {
+                self.held.extend_from_slice(&buf.filled()[start + passed..]);
+                passed
+            }
+            Progress::BadHead(passed, violation) => {
+                self.refuse(violation);
+                passed
+            }
+            Progress::BadBody(passed, violation) => {
+                self.state = State::Broken(violation);
+                passed
+            }
+        };
+        buf.set_filled(start + passed);
+        if passed > 0 {
+            self.timer = None;
+        }
+        Poll::Ready(Ok(arrived))
+    }
+
+    /// Reads on after an incomplete head. The caller's buffer serves as scratch space only.
+    fn poll_held(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let mut scratch = buf.take(HELD_READ_BYTES);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut scratch))?;
+        let arrived = scratch.filled().len();
+        self.held.extend_from_slice(scratch.filled());
+        match self.tracker.advance(&self.held) {
+            Progress::All => self.cleared = self.held.len(),
+            Progress::Until(passed) => self.cleared = passed,
+            Progress::BadHead(passed, violation) => {
+                self.cleared = passed;
+                self.refuse(violation);
+            }
+            Progress::BadBody(passed, violation) => {
+                self.cleared = passed;
+                self.held.truncate(passed);
+                self.state = State::Broken(violation);
+            }
+        }
+        if self.cleared > 0 {
+            self.timer = None;
+        }
+        Poll::Ready(Ok(arrived))
+    }
+
+    /// Waits for the client, but not for longer than it may take for a head.
+    fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.held.is_empty() && !self.tracker.is_fresh() {
+            return Poll::Pending;
+        }
+        let timeout = self.head_timeout;
+        self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout))).as_mut().poll(cx)
+    }
+
+    /// Throws away what the client still sends, until it stops or its time is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        loop {
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut scratch = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut scratch = ReadBuf::uninit(&mut scratch);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut scratch)) {
+                Ok(()) if !scratch.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for StrictHttp<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let start = buf.filled().len();
+        loop {
+            if this.cleared > 0 {
+                this.deliver(buf);
+                return Poll::Ready(Ok(()));
+            }
+            match this.state {
+                State::Open => {}
+                // The answer to the refused head is what wakes this connection next.
+                State::Refused | State::Lingering => return Poll::Pending,
+                State::Broken(violation) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
+                }
+            }
+            let polled = if this.held.is_empty() { this.poll_direct(cx, buf) } else { this.poll_held(cx, buf) };
+            match polled {
+                Poll::Ready(Ok(0)) => {
+                    // A client that has gone in the middle of a head leaves nothing to answer.
+                    this.held = Vec::new();
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(_)) if buf.filled().len() > start => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    ready!(this.poll_head_timeout(cx));
+                    if this.held.is_empty() {
+                        // Nothing ever arrived: the connection ends without an answer.
+                        return Poll::Ready(Ok(()));
+                    }
+                    this.refuse(Violation::HeadTimeout);
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHttp<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.state != State::Lingering {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            if !self.should_linger() {
+                return Poll::Ready(Ok(()));
+            }
+            self.state = State::Lingering;
+            self.timer = None;
+        }
+        ready!(self.poll_linger(cx));
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
