@@ -29,6 +29,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest message taken: a snapshot of 10,000 models in two variants with all ten size classes has about 6 MB.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
+/// Time after which a quiet connection is probed, so that the stream of a gateway whose machine is gone ends.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
 type Messages = Pin<Box<dyn Stream<Item = Result<AutoscalerMessage, Status>> + Send>>;
 
 impl<C: Cluster, A: ReplicaAdmin> Autoscaler<C, A> {
@@ -46,6 +49,7 @@ impl<C: Cluster, A: ReplicaAdmin> Autoscaler<C, A> {
                 .max_decoding_message_size(MAX_MESSAGE_BYTES);
         tonic::transport::Server::builder()
             .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(KEEPALIVE))
             .add_service(service)
             .serve_with_incoming_shutdown(incoming, shutdown.requested())
             .await

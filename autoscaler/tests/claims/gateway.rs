@@ -1,20 +1,24 @@
 //! A gateway's end of the demand stream, with its replicas and its clients' requests.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use autoscaler_demand::autoscaler_message::Kind;
+use autoscaler_demand::autoscaler_message::Kind as Told;
 use autoscaler_demand::demand_client::DemandClient;
+use autoscaler_demand::gateway_message::Kind;
 use autoscaler_demand::{
     AutoscalerMessage, GatewayMessage, Held, Hello, KnownReplica, ModelDemand, ModelState, RemovalAck, ReplicaAdded,
-    Snapshot, VariantDemand, gateway_message,
+    Snapshot, VariantDemand,
 };
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::stack::{NAMESPACE, PATIENCE};
 
@@ -33,97 +37,117 @@ pub(crate) struct Known {
 pub(crate) struct FakeGateway {
     known: Arc<watch::Sender<Known>>,
     demand: Arc<Mutex<BTreeMap<String, ModelDemand>>>,
-    stream: Arc<Mutex<Option<Stream>>>,
+    connection: Arc<Mutex<Option<Connection>>>,
     id: &'static str,
 }
 
-struct Stream {
-    up: mpsc::Sender<GatewayMessage>,
-    sequence: u64,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+struct Connection {
+    streams: JoinHandle<()>,
+    up: Option<Up>,
 }
 
-impl Drop for Stream {
+/// The sending side of the stream that is open.
+struct Up {
+    messages: mpsc::Sender<GatewayMessage>,
+    sequence: u64,
+}
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.streams.abort();
     }
 }
 
-fn up(kind: gateway_message::Kind) -> GatewayMessage {
+impl Up {
+    fn send(&mut self, kind: impl FnOnce(u64) -> Kind) {
+        self.sequence += 1;
+        // An error means that the stream has ended: the next one begins with a snapshot.
+        let _ = self.messages.try_send(message(kind(self.sequence)));
+    }
+}
+
+fn message(kind: Kind) -> GatewayMessage {
     GatewayMessage { kind: Some(kind) }
 }
 
 impl FakeGateway {
     pub(crate) fn new(id: &'static str) -> Self {
-        Self { known: Arc::default(), demand: Arc::default(), stream: Arc::default(), id }
+        Self { known: Arc::default(), demand: Arc::default(), connection: Arc::default(), id }
     }
 
-    /// Opens a stream, as after a start or when the old one broke.
-    pub(crate) async fn connect(&self, socket: &std::path::Path) {
-        let uri = format!("unix://{}", socket.display());
-        let channel = Endpoint::from_shared(uri).unwrap().connect().await.unwrap();
-        let (up_sender, up_receiver) = mpsc::channel(1024);
-        let reported =
-            |added: ReplicaAdded| KnownReplica { revision: added.revision, uid: added.uid, claim_id: added.claim_id };
-        let replicas = self.known().replicas.into_values().map(reported).collect();
-        let hello = Hello { gateway_id: self.id.to_owned(), epoch: 1, replicas };
-        up_sender.send(up(gateway_message::Kind::Hello(hello))).await.unwrap();
+    /// Opens a stream, as after a start or when the old one broke, and again whenever it is sent away.
+    pub(crate) async fn connect(&self, socket: &Path) {
         self.known.send_modify(|known| known.synced = false);
-        let reply = DemandClient::new(channel).report(ReceiverStream::new(up_receiver)).await.unwrap();
-        let mut down = reply.into_inner();
-        let reader = {
-            let (gateway, acks) = (self.clone(), up_sender.clone());
-            tokio::spawn(async move {
-                let mut named = Vec::new();
-                while let Ok(Some(AutoscalerMessage { kind: Some(kind) })) = down.message().await {
-                    gateway.take(kind, &mut named, &acks).await;
-                }
-            })
-        };
-        let reporter = {
+        let channel = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap().connect().await.unwrap();
+        let streams = {
             let gateway = self.clone();
             tokio::spawn(async move {
                 loop {
-                    gateway.report();
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    gateway.stream(DemandClient::new(channel.clone())).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             })
         };
-        *self.stream.lock() = Some(Stream { up: up_sender, sequence: 0, tasks: vec![reader, reporter] });
+        *self.connection.lock() = Some(Connection { streams, up: None });
     }
 
     /// Closes the stream; what is known stays.
     pub(crate) fn disconnect(&self) {
-        *self.stream.lock() = None;
+        *self.connection.lock() = None;
     }
 
-    async fn take(&self, kind: Kind, named: &mut Vec<String>, acks: &mpsc::Sender<GatewayMessage>) {
+    /// One stream, until it ends.
+    async fn stream(&self, mut client: DemandClient<Channel>) {
+        let (up, messages) = mpsc::channel(1024);
+        let reported =
+            |added: ReplicaAdded| KnownReplica { revision: added.revision, uid: added.uid, claim_id: added.claim_id };
+        let replicas = self.known().replicas.into_values().map(reported).collect();
+        let hello = Hello { gateway_id: self.id.to_owned(), epoch: 1, replicas };
+        up.try_send(message(Kind::Hello(hello))).unwrap();
+        let Ok(reply) = client.report(ReceiverStream::new(messages)).await else { return };
+        let mut down = reply.into_inner();
+        match &mut *self.connection.lock() {
+            Some(connection) => connection.up = Some(Up { messages: up.clone(), sequence: 0 }),
+            None => return,
+        }
+        let mut named = Vec::new();
+        let mut report = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            tokio::select! {
+                received = down.message() => match received {
+                    Ok(Some(AutoscalerMessage { kind: Some(kind) })) => self.take(kind, &mut named, &up),
+                    _ => return,
+                },
+                _ = report.tick() => self.report(),
+            }
+        }
+    }
+
+    fn take(&self, kind: Told, named: &mut Vec<String>, up: &mpsc::Sender<GatewayMessage>) {
         match kind {
-            Kind::Welcome(welcome) if welcome.synced => self.known.send_modify(|known| {
+            Told::Welcome(welcome) if welcome.synced => self.known.send_modify(|known| {
                 known.replicas.retain(|uid, _| named.contains(uid));
                 known.synced = true;
             }),
-            Kind::Welcome(_) | Kind::Redirect(_) => {}
-            Kind::Added(added) => {
+            Told::Welcome(_) | Told::Redirect(_) => {}
+            Told::Added(added) => {
                 named.push(added.uid.clone());
                 self.known.send_modify(|known| {
                     known.replicas.insert(added.uid.clone(), added);
                 });
             }
-            Kind::Removing(removing) => {
+            Told::Removing(removing) => {
                 self.known.send_modify(|known| {
                     known.replicas.remove(&removing.uid);
                     known.removed.push(removing.uid.clone());
                 });
                 let ack = RemovalAck { revision: removing.revision, uid: removing.uid };
-                let _ = acks.send(up(gateway_message::Kind::RemovalAck(ack))).await;
+                let _ = up.try_send(message(Kind::RemovalAck(ack)));
             }
-            Kind::Gone(gone) => self.known.send_modify(|known| {
+            Told::Gone(gone) => self.known.send_modify(|known| {
                 known.replicas.remove(&gone.uid);
             }),
-            Kind::Model(state) => self.known.send_modify(|known| {
+            Told::Model(state) => self.known.send_modify(|known| {
                 known.models.insert(state.model.clone(), state);
             }),
         }
@@ -146,16 +170,12 @@ impl FakeGateway {
     /// A request came and there is no replica: says so at once.
     pub(crate) fn hold(&self, model: &str) {
         self.wants(model, 1);
-        if let Some(stream) = &mut *self.stream.lock() {
-            stream.sequence += 1;
-            let held =
-                Held { sequence: stream.sequence, namespace: NAMESPACE.to_owned(), model: model.to_owned(), held: 1 };
-            let _ = stream.up.try_send(up(gateway_message::Kind::Held(held)));
-        }
+        let (namespace, model) = (NAMESPACE.to_owned(), model.to_owned());
+        self.send(|sequence| Kind::Held(Held { sequence, namespace, model, held: 1 }));
     }
 
     fn report(&self) {
-        let known = self.known.borrow().clone();
+        let known = self.known();
         let mut models: Vec<_> = self.demand.lock().values().cloned().collect();
         for model in &mut models {
             // Held requests run as soon as there is a replica.
@@ -164,10 +184,12 @@ impl FakeGateway {
                 model.variants[0].in_flight = model.in_flight;
             }
         }
-        if let Some(stream) = &mut *self.stream.lock() {
-            stream.sequence += 1;
-            let snapshot = Snapshot { sequence: stream.sequence, models };
-            let _ = stream.up.try_send(up(gateway_message::Kind::Snapshot(snapshot)));
+        self.send(|sequence| Kind::Snapshot(Snapshot { sequence, models }));
+    }
+
+    fn send(&self, kind: impl FnOnce(u64) -> Kind) {
+        if let Some(Connection { up: Some(up), .. }) = &mut *self.connection.lock() {
+            up.send(kind);
         }
     }
 
@@ -196,9 +218,10 @@ impl FakeGateway {
     }
 }
 
-/// A free path for a Unix socket, and its listener.
-pub(crate) fn listen(directory: &std::path::Path, name: &str) -> (std::path::PathBuf, UnixListener) {
-    let path = directory.join(format!("{name}-{:?}.sock", Instant::now()).replace(['{', '}', ' ', ':', ','], ""));
+/// A listener on a Unix socket in `directory`, and its path.
+pub(crate) fn listen(directory: &Path) -> (PathBuf, UnixListener) {
+    static SOCKETS: AtomicUsize = AtomicUsize::new(0);
+    let path = directory.join(format!("demand-{}.sock", SOCKETS.fetch_add(1, Ordering::Relaxed)));
     let listener = UnixListener::bind(&path).unwrap();
     (path, listener)
 }

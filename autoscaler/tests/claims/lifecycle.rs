@@ -8,7 +8,8 @@ use poolctl_cluster::{LocalCluster, Replica, ReplicaState};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::gateway::FakeGateway;
-use crate::stack::{NAMESPACE, Running, Stack, count, predict, revision, serves_once};
+use crate::request::{SlowRequest, predict};
+use crate::stack::{NAMESPACE, Running, Stack, count, revision, serves_once};
 
 async fn connected(stack: &Stack, revisions: Vec<Revision>) -> (Running<LocalCluster>, FakeGateway) {
     let running = stack.start(Settings::default(), revisions);
@@ -52,6 +53,15 @@ async fn a_held_request_claims_from_the_pool() {
     let serving = stack.replicas().await.into_iter().find(|replica| replica.state == ReplicaState::Serving).unwrap();
     assert_eq!(serving.serving.as_ref().unwrap().service, "digits-cpu");
     assert_eq!(serving.claim.as_ref().unwrap().id, added.claim_id);
+
+    let metric = |name: &str, labels: &[(&str, &str)]| running.metric(name, labels);
+    assert_eq!(metric("kferving_autoscaler_writes_total", &[("write", "claim"), ("outcome", "won")]), 1.0);
+    assert_eq!(metric("kferving_autoscaler_specializations_total", &[("outcome", "loaded")]), 1.0);
+    assert_eq!(metric("kferving_autoscaler_activations_total", &[("origin", "pool")]), 1.0);
+    assert_eq!(metric("kferving_autoscaler_desired_replicas", &[("model", "digits"), ("device", "cpu")]), 1.0);
+    for kind in ["store", "specialize", "query", "drain"] {
+        assert_eq!(metric("kferving_autoscaler_effects", &[("kind", kind)]), 0.0, "{kind}");
+    }
     stack.end().await;
 }
 
@@ -171,6 +181,29 @@ async fn without_demand_it_goes_to_zero() {
 
     gateway.hold("digits");
     serves_once(&stack, &gateway, "digits").await;
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_request_outlives_the_scale_down() {
+    let stack = Stack::with_pool(1).await;
+    let soon = Revision { scale_to_zero_after: Duration::from_secs(1), ..revision("digits") };
+    let (_running, gateway) = connected(&stack, vec![soon]).await;
+    gateway.hold("digits");
+    serves_once(&stack, &gateway, "digits").await;
+    let added = gateway.until_served("digits").await;
+    // A request runs from its head on: one that is sent slowly stays in flight for as long as the test likes.
+    let request = SlowRequest::begin(&added).await;
+
+    gateway.wants("digits", 0);
+    let draining = stack.until("it drains", |replicas| count(replicas, ReplicaState::Draining) == 1).await;
+    assert_eq!(request.interim(), None, "the request is not answered yet");
+    assert_eq!(predict(&added).await, 503, "a draining replica takes no other");
+    let still = stack.replicas().await;
+    assert_eq!((still.len(), still[0].pid), (1, draining[0].pid), "it waits for the request");
+
+    assert_eq!(request.finish().await, 200);
+    stack.until("then it is gone", <[_]>::is_empty).await;
     stack.end().await;
 }
 

@@ -7,4 +7,5 @@ mod faulty_admin;
 mod gateway;
 mod lifecycle;
 mod replies;
+mod request;
 mod stack;

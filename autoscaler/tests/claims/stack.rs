@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::gateway::{FakeGateway, Known, listen};
+use crate::request::predict;
 
 /// Longest that anything may take: generous, it is only met by a defect.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,8 +34,23 @@ pub(crate) struct Stack {
 pub(crate) struct Running<C, A = AdminClient> {
     pub(crate) autoscaler: Autoscaler<C, A>,
     pub(crate) socket: PathBuf,
-    pub(crate) registry: Registry,
+    registry: Registry,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl<C, A> Running<C, A> {
+    /// The sum of a counter or gauge over everything with these labels; 0 where there is none.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().filter(|family| family.name() == name);
+        let matching = family.flat_map(prometheus::proto::MetricFamily::get_metric).filter(|metric| {
+            let has = |(label, value): &(&str, &str)| {
+                metric.get_label().iter().any(|pair| pair.name() == *label && pair.value() == *value)
+            };
+            labels.iter().all(has)
+        });
+        matching.map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
+    }
 }
 
 impl<C, A> Drop for Running<C, A> {
@@ -99,7 +115,7 @@ impl Stack {
         let registry = Registry::new();
         let autoscaler = Autoscaler::with_admin(around, settings, self.signer(), &registry).unwrap();
         autoscaler.set_revisions(revisions);
-        let (socket, listener) = listen(self.directory.path(), "demand");
+        let (socket, listener) = listen(self.directory.path());
         let run = {
             let autoscaler = autoscaler.clone();
             tokio::spawn(async move { autoscaler.run(Shutdown::new()).await })
@@ -228,28 +244,6 @@ pub(crate) fn revision(model: &str) -> Revision {
         scaling: Scaling::default(),
         service_prior: None,
     }
-}
-
-/// Asks a replica for the digit that an empty picture shows; the HTTP status.
-pub(crate) async fn predict(added: &autoscaler_demand::ReplicaAdded) -> u16 {
-    use http_body_util::{BodyExt, Full};
-    use hyper_util::rt::TokioIo;
-    let stream = tokio::net::TcpStream::connect(&added.address).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let body = serde_json::json!({
-        "inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": vec![0.0; 64]}]
-    });
-    let request = http::Request::post(format!("/v2/models/{}/infer", added.model))
-        .header("host", &added.address)
-        .header("content-type", "application/json")
-        .header("kferving-revision", format!("{}@{}", added.revision, added.digest))
-        .body(Full::new(bytes::Bytes::from(body.to_string())))
-        .unwrap();
-    let response = sender.send_request(request).await.unwrap();
-    let status = response.status().as_u16();
-    response.into_body().collect().await.unwrap();
-    status
 }
 
 /// What must hold when `model` is wanted once and everything has come to rest.
