@@ -89,6 +89,16 @@ impl Tensor {
     }
 }
 
+impl TensorData {
+    /// Bytes of the elements.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Fixed(data) => data.len(),
+            Self::Strings(data) => data.iter().map(Bytes::len).sum(),
+        }
+    }
+}
+
 impl TensorMetadata {
     /// Whether a tensor of that shape fits.
     pub fn admits(&self, shape: &[usize]) -> bool {

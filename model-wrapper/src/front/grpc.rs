@@ -186,9 +186,9 @@ impl GrpcInferenceService for Grpc {
         request: tonic::Request<ModelReadyRequest>,
     ) -> Result<tonic::Response<ModelReadyResponse>, Status> {
         let request = request.get_ref();
-        catalogue::find(&self.serving, &target(&request.name, &request.version))
-            .map_err(|error| grpc_status(&error))?;
-        Ok(tonic::Response::new(ModelReadyResponse { ready: self.serving.readiness() == Readiness::Ready }))
+        // A model that is not here is not ready, and no error: clients poll this call until a model has come.
+        let found = catalogue::find(&self.serving, &target(&request.name, &request.version)).is_ok();
+        Ok(tonic::Response::new(ModelReadyResponse { ready: found && self.serving.readiness() == Readiness::Ready }))
     }
 
     async fn server_metadata(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use model_wrapper_protocol::{
-    InferError, InferResponse, Limits, ModelMetadata, Tensor, TensorData, v1,
+    InferError, InferResponse, Limits, ModelMetadata, v1,
     v2::{self, OutputForms},
 };
 use tokio::time::Instant;
@@ -121,7 +121,7 @@ pub(super) async fn run(
             }
             Decoded::V1(decoded) => {
                 let (response, timings) = served.infer(decoded.request, deadline).await?;
-                let heavy = data_length(&response.outputs) > OFFLOADED;
+                let heavy = response.outputs.iter().map(|output| output.data.bytes()).sum::<usize>() > OFFLOADED;
                 let body = offload(heavy, move || v1::encode(&response, decoded.layout)).await?;
                 Ok(respond::inferred(body, timings, slot))
             }
@@ -153,7 +153,7 @@ async fn encode_v2(
     id: Option<String>,
     forms: OutputForms,
 ) -> Result<v2::V2Body, InferError> {
-    let heavy = data_length(&response.outputs) > OFFLOADED;
+    let heavy = forms.text_bytes(&response.outputs) > OFFLOADED;
     let model = Arc::clone(served);
     offload(heavy, move || v2::encode(&response, model.metadata(), id.as_deref(), &forms)).await
 }
@@ -166,14 +166,6 @@ fn text_length(body: &Bytes, form: Form) -> usize {
         Form::V2 { header_length: Some(length) } => length.min(body.len()),
         _ => body.len(),
     }
-}
-
-fn data_length(outputs: &[Tensor]) -> usize {
-    let length = |tensor: &Tensor| match &tensor.data {
-        TensorData::Fixed(data) => data.len(),
-        TensorData::Strings(data) => data.iter().map(Bytes::len).sum(),
-    };
-    outputs.iter().map(length).sum()
 }
 
 async fn offload<T: Send + 'static>(

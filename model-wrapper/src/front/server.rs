@@ -9,7 +9,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 
 use super::Front;
@@ -44,7 +44,9 @@ impl Front {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADERS);
+        let builder = Arc::new(builder);
         let graceful = GracefulShutdown::new();
+        let (stopping, _) = watch::channel(());
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -60,19 +62,29 @@ impl Front {
                     continue;
                 }
             };
-            let front = self.clone();
-            let service = service_fn(move |request| front.clone().answer(request));
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            let connection = graceful.watch(connection);
+            let (front, builder) = (self.clone(), Arc::clone(&builder));
+            let (watcher, mut stopped) = (graceful.watcher(), stopping.subscribe());
             tokio::spawn(async move {
+                let _place = place;
+                // hyper's own timers begin with the first bytes, by which it tells HTTP/1 from HTTP/2.
+                let mut first = [0];
+                let begins = tokio::select! {
+                    begins = tokio::time::timeout(IDLE, stream.peek(&mut first)) => matches!(begins, Ok(Ok(1))),
+                    _ = stopped.changed() => false,
+                };
+                if !begins {
+                    return;
+                }
+                let service = service_fn(move |request| front.clone().answer(request));
+                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
                 // A connection that breaks is its caller's matter.
-                if let Err(error) = connection.await {
+                if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "connection ended");
                 }
-                drop(place);
             });
         }
         drop(listener);
+        drop(stopping);
         graceful.shutdown().await;
     }
 }

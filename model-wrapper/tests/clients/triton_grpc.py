@@ -85,6 +85,7 @@ def main():
     server = client.InferenceServerClient(sys.argv[1])
     assert server.is_server_live() and server.is_server_ready()
     assert server.is_model_ready("types") and server.is_model_ready("types", "1")
+    assert not server.is_model_ready("other") and not server.is_model_ready("types", "2")
     assert "binary_tensor_data" in server.get_server_metadata().extensions
     metadata = server.get_model_metadata("types")
     assert {tensor.name: tensor.datatype for tensor in metadata.inputs} == {name: name for name in ARRAYS}

@@ -34,8 +34,8 @@ fn a_body_that_becomes_too_large_is_refused_when_it_does() {
     let mut connection = wrapper.connect();
     connection.send(b"POST /v2/models/text/infer HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
     let chunk = [b"100000\r\n", vec![b' '; 1 << 20].as_slice(), b"\r\n"].concat();
-    let sent = (0..2 * LIMIT / (1 << 20)).take_while(|_| connection.try_send(&chunk)).count();
-    assert!((LIMIT >> 20..2 * LIMIT >> 20).contains(&sent), "{sent} MiB were taken");
+    let sent = (0..(2 * LIMIT) >> 20).take_while(|_| connection.try_send(&chunk)).count();
+    assert!((LIMIT >> 20..(2 * LIMIT) >> 20).contains(&sent), "{sent} MiB were taken");
     wrapper.post("/v2/models/text/infer", "{}").refused(400, "bad-request");
 }
 

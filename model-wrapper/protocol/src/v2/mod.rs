@@ -10,6 +10,8 @@ pub(crate) use encode::binary_form;
 pub use encode::{V2Body, encode};
 pub use metadata::metadata_json;
 
+use crate::Tensor;
+
 /// The header that says how many bytes of a body are JSON; the binary tensors follow them.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
 
@@ -23,6 +25,12 @@ pub struct OutputForms {
 }
 
 impl OutputForms {
+    /// Bytes of those elements of `outputs` that go back as text.
+    pub fn text_bytes(&self, outputs: &[Tensor]) -> usize {
+        let text = outputs.iter().enumerate().filter(|(index, _)| !self.is_binary(*index));
+        text.map(|(_, tensor)| tensor.data.bytes()).sum()
+    }
+
     fn is_binary(&self, output: usize) -> bool {
         self.named.get(output).copied().unwrap_or(self.rest)
     }
