@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::http1::{self, Connection, Keep};
 
-/// The extent that stands for a dynamic one other than the first: the width in pixels of a line of text, for one.
-const DYNAMIC_EXTENT: usize = 320;
+/// What stands for extents that vary, in their order, with 1 beyond: one row, then height and width of a printed line.
+const VARYING: [usize; 3] = [1, 48, 320];
 
 /// Largest tensor that is drawn: what a server says of itself is not trusted with memory.
 const MAX_ELEMENTS: usize = 16 << 20;
@@ -94,10 +94,9 @@ impl Inference {
             if datatype != "FP32" {
                 bail!("input {name} is {datatype}; only FP32 inputs are drawn");
             }
-            let extent = |(index, extent): (usize, &i64)| {
-                usize::try_from(*extent).unwrap_or(if index == 0 { 1 } else { DYNAMIC_EXTENT })
-            };
-            let shape: Vec<usize> = shape.iter().enumerate().map(extent).collect();
+            let mut varying = VARYING.into_iter().chain(std::iter::repeat(1));
+            let extent = |extent: &i64| usize::try_from(*extent).ok().or_else(|| varying.next()).unwrap_or(1);
+            let shape: Vec<usize> = shape.iter().map(extent).collect();
             let elements = shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
             let Some(elements) = elements.filter(|elements| *elements <= MAX_ELEMENTS) else {
                 bail!("input {name} of shape {shape:?} has more than {MAX_ELEMENTS} elements");
@@ -201,6 +200,13 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&body[..length]).unwrap();
         assert_eq!(json["inputs"][0]["parameters"]["binary_data_size"], 8);
         assert_eq!(body.len() - length, 8);
+    }
+
+    #[test]
+    fn extents_that_vary_are_those_of_a_printed_line() {
+        let metadata = METADATA.replace("[-1, 2]", "[-1, 3, -1, -1]");
+        let drawn = Inference::from_metadata("m", &metadata, 5).unwrap();
+        assert_eq!(drawn.inputs()[0].shape, [1, 3, 48, 320]);
     }
 
     #[test]

@@ -58,12 +58,12 @@ fn push_verdicts(html: &mut String, report: &Report) {
     }
     html.push_str("<ul class=\"verdicts\">");
     for verdict in &report.verdicts {
-        let (class, word) = if verdict.held { ("held", "held") } else { ("broken", "broken") };
         let _ = write!(
             html,
-            "<li class=\"{class}\"><b>{word}</b> {}: {}</li>",
+            "<li class=\"{word}\"><b>{word}</b> {}: {}</li>",
             escape(&verdict.promise),
-            escape(&verdict.seen)
+            escape(&verdict.seen),
+            word = verdict.word()
         );
     }
     html.push_str("</ul>\n");
@@ -136,7 +136,7 @@ mod tests {
             "<h2>First byte</h2>",
             "<path class=\"s0\"",
             "pool_0_to_pool_4",
-            "class=\"broken\"",
+            "class=\"missed\"",
             "4.00 ms",
         ] {
             assert!(html.contains(expected), "no {expected} in {html}");

@@ -105,6 +105,16 @@ impl Verdict {
     pub fn budget(promise: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
         Self { kind: Kind::Budget, promise: promise.into(), held, seen: seen.into() }
     }
+
+    /// The verdict in a word.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match (self.held, self.kind) {
+            (true, _) => "held",
+            (false, Kind::Promise) => "broken",
+            (false, Kind::Budget) => "missed",
+        }
+    }
 }
 
 impl Report {

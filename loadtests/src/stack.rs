@@ -115,7 +115,7 @@ impl Stack {
         command.arg("--pool").arg(settings.pool.to_string()).arg("--models").arg(directory.path());
         command.env("KFERVING_WRAPPER", settings.binaries.wrapper()?);
         if let Some(order) = settings.order {
-            command.args(["--order", if order == Order::Optimistic { "optimistic" } else { "sequential" }]);
+            command.args(["--claim-order", if order == Order::Optimistic { "optimistic" } else { "sequential" }]);
         }
         let mut process = Process::start("poolctl up", command, None)?;
         let addresses = process.ready(READY_PATIENCE).await?;

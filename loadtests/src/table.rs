@@ -16,9 +16,8 @@ pub fn render(report: &Report) -> String {
         push_table(&mut text, &["figure", "value"], &rows);
     }
     for verdict in &report.verdicts {
-        let mark = if verdict.held { "held  " } else { "BROKEN" };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{mark} {}: {}", verdict.promise, verdict.seen);
+        let _ = writeln!(text, "{:<6} {}: {}", verdict.word(), verdict.promise, verdict.seen);
     }
     text
 }

@@ -1,0 +1,172 @@
+//! Every scenario's smoke run against the real binaries.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use loadtests::proc_stats;
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// No smoke run takes longer, on a busy machine with two cores and a debug build.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A scenario uses every core: one at a time.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn loadtest(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.current_dir(repository()).args(arguments).stdin(Stdio::null());
+    command
+}
+
+struct Run {
+    output: Output,
+    json: Value,
+    html: String,
+}
+
+/// Runs a scenario to its end; it is stopped when it takes too long.
+fn run(arguments: &[&str]) -> Run {
+    let _alone = MACHINE.lock();
+    let directory = tempfile::tempdir().unwrap();
+    let (json, html) = (directory.path().join("r.json"), directory.path().join("r.html"));
+    let mut command = loadtest(arguments);
+    command.arg("--quick").arg("--json").arg(&json).arg("--html").arg(&html);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (done, ended) = std::sync::mpsc::channel();
+    let guard = std::thread::spawn(move || {
+        if ended.recv_timeout(PATIENCE).is_err() {
+            kill_process(pid, Signal::TERM).unwrap();
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    done.send(()).unwrap();
+    guard.join().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?} ended with {}:\n{text}", output.status);
+    let json = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let html = std::fs::read_to_string(html).unwrap();
+    Run { output, json, html }
+}
+
+impl Run {
+    /// The series of that name; every place that shows results must have it.
+    fn series(&self, name: &str) -> &Value {
+        let all = self.json["series"].as_array().unwrap();
+        let series = all.iter().find(|series| series["name"] == name);
+        let series = series.unwrap_or_else(|| panic!("no series {name} in {}", self.json));
+        assert!(String::from_utf8_lossy(&self.output.stdout).contains(name), "{name} is not in the table");
+        assert!(self.html.contains(&format!(">{name}<")), "{name} is not in the page");
+        series
+    }
+
+    fn samples(&self, name: &str) -> u64 {
+        self.series(name)["samples"].as_u64().unwrap()
+    }
+}
+
+#[test]
+fn idle_starts_wrappers() {
+    let run = run(&["idle"]);
+    assert_eq!(run.json["scenario"], "idle");
+    assert_eq!(run.samples("spawn to ready"), 2);
+    assert!(run.series("spawn to ready")["rss_bytes"].as_u64().unwrap() > 1 << 20);
+}
+
+#[test]
+fn wrapper_compares_with_the_bare_loop() {
+    let run = run(&["wrapper", "--models", "digits", "--models-dir", "examples/models"]);
+    assert!(run.samples("digits bare") > 0);
+    for way in ["digits wrapper binary", "digits wrapper JSON"] {
+        assert!(run.samples(way) > 0 && run.series(way)["errors"] == serde_json::json!({}), "{}", run.json);
+        assert!(run.series(way)["cpu_us_per_request"].as_f64().unwrap() > 0.0);
+    }
+    assert!(run.json["ratios"]["wrapper_to_bare_digits_binary"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn gateway_is_measured_beside_the_direct_way() {
+    let run = run(&["gateway", "--peers", "none"]);
+    for case in ["1 KiB c=1", "1 KiB c=64", "600 KiB c=1", "600 KiB c=64"] {
+        for way in ["direct", "gateway"] {
+            let series = run.series(&format!("{way} {case}"));
+            assert!(series["samples"].as_u64().unwrap() > 0 && series["errors"] == serde_json::json!({}), "{series}");
+        }
+    }
+}
+
+#[test]
+fn cold_starts_are_cold_with_and_without_a_pool() {
+    let run = run(&["cold-start", "--pools", "0,2"]);
+    for pool in ["pool 0", "pool 2"] {
+        assert_eq!(run.samples(pool), 4);
+        for phase in ["hold", "claim", "specialize", "load", "queue", "infer"] {
+            assert!(run.series(pool)["phases_us"][phase]["p50"].is_number(), "{phase} in {}", run.json);
+        }
+    }
+    assert_eq!(run.samples("burst, pool 2"), 4);
+    assert!(run.json["ratios"]["p50_pool_0_to_pool_2"].is_number());
+}
+
+#[test]
+fn a_herd_is_answered() {
+    let run = run(&["herd"]);
+    assert_eq!(run.samples("containerConcurrency 1"), 1000);
+}
+
+#[test]
+fn a_trace_is_answered_with_and_without_a_pool() {
+    let run = run(&["zipf", "--pools", "2,0"]);
+    assert_eq!(run.samples("pool 2, all"), run.samples("pool 0, all"));
+    assert!(run.samples("pool 0, cold starts") > 0);
+    assert!(run.json["ratios"]["hit_rate_pool_2"].as_f64().unwrap() > 0.0);
+    assert_eq!(run.json["ratios"]["hit_rate_pool_0"].as_f64().unwrap(), 0.0);
+}
+
+#[test]
+fn killed_processes_take_only_their_own_requests_with_them() {
+    let run = run(&["chaos"]);
+    assert!(run.samples("requests") > 100);
+    assert!(run.json["figures"]["kills"].as_f64().unwrap() >= 1.0);
+}
+
+#[test]
+fn an_interrupted_scenario_leaves_no_process_behind() {
+    let _alone = MACHINE.lock();
+    let mut child =
+        loadtest(&["idle", "--samples", "10000"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let wrappers = loop {
+        let wrappers = proc_stats::descendants(child.id());
+        if !wrappers.is_empty() {
+            break wrappers;
+        }
+        assert!(Instant::now() < deadline, "it started nothing");
+        std::thread::yield_now();
+    };
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = {
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(1));
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut text).unwrap();
+        text
+    };
+    assert!(output.contains("interrupted"), "{output}");
+    assert!(wrappers.into_iter().all(proc_stats::has_ended));
+}
+
+#[test]
+fn a_missing_binary_is_named_with_the_command_that_builds_it() {
+    let output = loadtest(&["idle", "--wrapper", "/nowhere/model-wrapper"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(text.contains("/nowhere/model-wrapper") && text.contains("cargo build"), "{text}");
+}
