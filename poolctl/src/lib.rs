@@ -1,1 +1,10 @@
-//! poolctl
+//! Models and warm pools, the stack on one machine, and the commands that look into it.
+
+pub mod admin;
+pub mod cli;
+pub mod client;
+pub mod crds;
+pub mod model;
+pub mod pool;
+pub mod show;
+pub mod up;

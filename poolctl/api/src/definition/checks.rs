@@ -16,6 +16,8 @@ use super::GpuShare;
 
 /// A revision is named `MODEL-DEVICE-00001`, and that must fit into a label of 63 characters.
 pub(super) const MAX_MODEL_NAME: usize = 53;
+/// Threads of one runtime: beyond this none of its operators gets faster, and model servers refuse more.
+const MAX_THREADS: u32 = 256;
 /// Length of a DNS label.
 pub(super) const MAX_NAME: usize = 63;
 
@@ -142,7 +144,7 @@ impl Checks {
                 self.fail(path.child("requests").child(name), message);
             }
             if name == "cpu" {
-                threads = u32::try_from(amount.as_units()).ok().map(|cores| cores.max(1));
+                threads = Some(u32::try_from(amount.as_units()).unwrap_or(MAX_THREADS).clamp(1, MAX_THREADS));
             }
         }
         (requests, threads)

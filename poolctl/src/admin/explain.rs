@@ -1,0 +1,95 @@
+//! Why a model has its replicas, and what its next request would cost.
+
+use autoscaler::{ScaleExplanation, VariantScale};
+use autoscaler_policy::ModelKey;
+use gateway::{DeviceExplanation, ModelExplanation};
+
+use super::messages::{Alternative, DeviceCost, Explanation, NextRequest, PlanExplanation, VariantPlan};
+use super::{Parts, status};
+
+/// The explanation for a request of `bytes` bytes; `None` where there is no such model.
+pub(super) fn of(parts: &Parts, key: &ModelKey, bytes: u64) -> Option<Explanation> {
+    let model = parts.models.iter().find(|model| {
+        let definition = &model.entry.definition;
+        definition.namespace == *key.namespace && definition.name == *key.name
+    })?;
+    let next = parts.gateway.explain(&key.namespace, &key.name, bytes)?;
+    Some(Explanation {
+        model: status::of_model(parts, model),
+        plan: parts.autoscaler.explain(&key.namespace, &key.name).map(plan),
+        next_request: next_request(parts, key, next),
+    })
+}
+
+fn plan(explanation: ScaleExplanation) -> PlanExplanation {
+    let chosen = explanation.panic_plan.replicas;
+    PlanExplanation {
+        held: explanation.held,
+        in_flight: explanation.in_flight,
+        idle_seconds: explanation.idle_for_ms.map(|millis| millis as f64 / 1e3),
+        silent_gateways: explanation.unknown_gateways,
+        objective_ms: explanation.objective_ms,
+        stable_concurrency: explanation.stable_concurrency,
+        panic_concurrency: explanation.panic_concurrency,
+        panicking: explanation.panicking,
+        fit: explanation.panic_plan.fit.to_owned(),
+        alternatives: explanation
+            .alternatives
+            .into_iter()
+            .map(|mix| Alternative {
+                cpu: mix.replicas.cpu,
+                gpu: mix.replicas.gpu,
+                cost: mix.cost,
+                carries: mix.carries,
+                chosen: mix.replicas == chosen,
+            })
+            .collect(),
+        variants: explanation.variants.into_iter().map(variant).collect(),
+    }
+}
+
+fn variant(variant: VariantScale) -> VariantPlan {
+    VariantPlan {
+        device: variant.device.to_owned(),
+        revision: variant.revision,
+        ready: variant.ready,
+        desired: variant.desired,
+        min: variant.min,
+        max: variant.max,
+        why: variant.why.to_owned(),
+        service_ms: variant.service_time_ms,
+        target_concurrency: variant.target_concurrency,
+        cost: variant.cost,
+        obstacle: variant.unavailable.or_else(|| variant.obstacle.map(str::to_owned)),
+    }
+}
+
+fn next_request(parts: &Parts, key: &ModelKey, next: ModelExplanation) -> NextRequest {
+    let activations = parts.autoscaler.status().revisions.into_iter().filter_map(|revision| {
+        let is_ours = revision.namespace == *key.namespace && revision.model == *key.name;
+        let last = revision.last_activation.filter(|_| is_ours)?;
+        Some((revision.device, last.claim_ms + last.specialize_ms + last.load_ms))
+    });
+    let activations: Vec<_> = activations.collect();
+    let activation = |device: &str| activations.iter().find(|(known, _)| known == device).map(|(_, millis)| *millis);
+    NextRequest {
+        request_bytes: next.request_bytes,
+        target_ms: next.target_ms,
+        chosen: next.chosen.map(str::to_owned),
+        reason: next.reason.to_owned(),
+        devices: next.devices.into_iter().map(|device| cost(activation(device.device), device)).collect(),
+    }
+}
+
+fn cost(activation_ms: Option<f64>, device: DeviceExplanation) -> DeviceCost {
+    DeviceCost {
+        device: device.device.to_owned(),
+        active: device.active,
+        predicted_ms: device.predicted_ms,
+        measured: device.measured,
+        activation_ms: activation_ms.filter(|_| !device.active),
+        cost: device.cost,
+        in_flight: device.replicas.iter().map(|replica| replica.in_flight).sum(),
+        concurrency: device.replicas.iter().map(|replica| replica.concurrency).sum(),
+    }
+}

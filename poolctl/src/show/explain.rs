@@ -1,0 +1,140 @@
+//! Why a model has its replicas, and what its next request would cost: in words.
+
+use std::fmt::Write;
+
+use crate::admin::messages::{Explanation, NextRequest, PlanExplanation};
+
+use super::status::{cold_start, models_table};
+use super::table::{Align, Table};
+
+pub(super) fn render(explanation: &Explanation) -> String {
+    let model = &explanation.model;
+    let mut text = models_table(std::slice::from_ref(model)).to_string();
+    for condition in &model.conditions {
+        if !condition.message.is_empty() {
+            line(&mut text, format_args!("{}: {}: {}", condition.type_, condition.reason, condition.message));
+        }
+    }
+    if let Some(phases) = &model.last_cold_start {
+        line(&mut text, format_args!("Last cold start: {}", cold_start(phases)));
+    }
+    line(&mut text, format_args!("\nWhy these replicas"));
+    match &explanation.plan {
+        Some(plan) => plan_text(&mut text, plan),
+        None => line(&mut text, format_args!("  The autoscaler has not looked at this model yet.")),
+    }
+    next_request(&mut text, &explanation.next_request);
+    text
+}
+
+fn plan_text(text: &mut String, plan: &PlanExplanation) {
+    let idle = plan
+        .idle_seconds
+        .map_or_else(|| "no request so far".to_owned(), |idle| format!("last request {idle:.1} s ago"));
+    line(text, format_args!("  Demand: {} held, {} in flight, {idle}", plan.held, plan.in_flight));
+    line(
+        text,
+        format_args!(
+            "  Concurrency: {:.2} over the stable window, {:.2} over the panic window{}",
+            plan.stable_concurrency,
+            plan.panic_concurrency,
+            if plan.panicking { "; in panic: nothing is scaled down" } else { "" }
+        ),
+    );
+    if plan.silent_gateways > 0 {
+        line(text, format_args!("  {} gateways are silent: nothing is scaled down", plan.silent_gateways));
+    }
+    let objective = plan.objective_ms.map_or_else(|| "none".to_owned(), |millis| format!("{millis:.0} ms"));
+    line(text, format_args!("  Objective: {objective} per request; the plan is {}", plan.fit));
+
+    let mut variants = Table::new(&[
+        ("  DEVICE", Align::Left),
+        ("READY", Align::Right),
+        ("DESIRED", Align::Right),
+        ("MIN", Align::Right),
+        ("MAX", Align::Right),
+        ("SERVICE MS", Align::Right),
+        ("TARGET", Align::Right),
+        ("COST/S", Align::Right),
+        ("WHY", Align::Left),
+    ]);
+    for variant in &plan.variants {
+        variants.row([
+            format!("  {}", variant.device),
+            variant.ready.to_string(),
+            variant.desired.to_string(),
+            variant.min.to_string(),
+            variant.max.to_string(),
+            format!("{:.2}", variant.service_ms),
+            format!("{:.2}", variant.target_concurrency),
+            variant.cost.to_string(),
+            variant.obstacle.as_ref().map_or_else(|| variant.why.clone(), |why| format!("{}: {why}", variant.why)),
+        ]);
+    }
+    text.push_str(&variants.to_string());
+
+    let mut mixes = Table::new(&[
+        ("  CPU", Align::Right),
+        ("GPU", Align::Right),
+        ("COST/S", Align::Right),
+        ("CARRIES THE LOAD", Align::Left),
+        ("", Align::Left),
+    ]);
+    for mix in &plan.alternatives {
+        mixes.row([
+            format!("  {}", mix.cpu),
+            mix.gpu.to_string(),
+            mix.cost.to_string(),
+            if mix.carries { "yes" } else { "no" }.to_owned(),
+            if mix.chosen { "<- chosen" } else { "" }.to_owned(),
+        ]);
+    }
+    if !mixes.is_empty() {
+        line(text, format_args!("\nMixes that were weighed"));
+        text.push_str(&mixes.to_string());
+    }
+}
+
+fn next_request(text: &mut String, next: &NextRequest) {
+    line(text, format_args!("\nThe next request ({} bytes, aim {:.0} ms)", next.request_bytes, next.target_ms));
+    match &next.chosen {
+        Some(device) => line(text, format_args!("  would go to {device}: {}", next.reason)),
+        None => line(text, format_args!("  would be held until a replica is up: {}", next.reason)),
+    }
+    let mut devices = Table::new(&[
+        ("  DEVICE", Align::Left),
+        ("UP", Align::Left),
+        ("START MS", Align::Right),
+        ("PREDICTED MS", Align::Right),
+        ("", Align::Left),
+        ("COST/S", Align::Right),
+        ("IN FLIGHT", Align::Right),
+        ("ROOM FOR", Align::Right),
+    ]);
+    for device in &next.devices {
+        let start = match (device.active, device.activation_ms) {
+            (true, _) => "0".to_owned(),
+            (false, Some(millis)) => format!("{millis:.1}"),
+            (false, None) => "unknown".to_owned(),
+        };
+        devices.row([
+            format!("  {}", device.device),
+            if device.active { "yes" } else { "no" }.to_owned(),
+            start,
+            format!("{:.2}", device.predicted_ms),
+            if device.measured { "measured" } else { "a guess" }.to_owned(),
+            device.cost.to_string(),
+            device.in_flight.to_string(),
+            device.concurrency.saturating_sub(device.in_flight).to_string(),
+        ]);
+    }
+    if devices.is_empty() {
+        line(text, format_args!("  No device can serve it."));
+    } else {
+        text.push_str(&devices.to_string());
+    }
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    writeln!(text, "{content}").expect("writing to a String does not fail");
+}

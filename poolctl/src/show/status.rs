@@ -1,0 +1,247 @@
+//! Tables of models, pools and replicas.
+
+use poolctl_api::{ColdStart, ConditionStatus, condition_type};
+
+use crate::admin::messages::{ModelStatus, PoolStatus, ReplicaStatus, Status, VariantStatus};
+
+use super::latency;
+use super::table::{Align, Table};
+
+/// How much a table shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    /// What everybody wants to know.
+    Narrow,
+    /// Revisions, reasons and every replica too.
+    Wide,
+}
+
+pub(super) fn render(status: &Status, width: Width) -> String {
+    let mut text = match width {
+        Width::Narrow => models_table(&status.models).to_string(),
+        Width::Wide => wide_models_table(&status.models).to_string(),
+    };
+    if status.models.is_empty() {
+        "There are no models.\n".clone_into(&mut text);
+    }
+    let mut add = |table: &Table| {
+        if !table.is_empty() {
+            text.push('\n');
+            text.push_str(&table.to_string());
+        }
+    };
+    add(&pools_table(&status.pools));
+    if width == Width::Wide {
+        add(&replicas_table(status));
+    }
+    let problems = problems(status);
+    if !problems.is_empty() {
+        text.push('\n');
+        text.push_str(&problems.join("\n"));
+        text.push('\n');
+    }
+    text
+}
+
+/// One row for each variant of each model.
+#[must_use]
+pub fn models_table(models: &[ModelStatus]) -> Table {
+    let mut table = Table::new(&[
+        ("NAMESPACE", Align::Left),
+        ("MODEL", Align::Left),
+        ("READY", Align::Left),
+        ("DEVICE", Align::Left),
+        ("REPLICAS", Align::Right),
+        ("IN FLIGHT", Align::Right),
+        ("HELD", Align::Right),
+        ("LAST COLD START", Align::Left),
+        ("URL", Align::Left),
+    ]);
+    for (model, variant) in variants(models) {
+        table.row([
+            model.namespace.clone(),
+            model.name.clone(),
+            ready(model),
+            variant.device.clone(),
+            replicas(variant),
+            in_flight(variant).to_string(),
+            model.held.to_string(),
+            model.last_cold_start.map_or_else(|| "-".to_owned(), |phases| cold_start(&phases)),
+            model.url.clone(),
+        ]);
+    }
+    table
+}
+
+fn wide_models_table(models: &[ModelStatus]) -> Table {
+    let mut table = Table::new(&[
+        ("NAMESPACE", Align::Left),
+        ("MODEL", Align::Left),
+        ("READY", Align::Left),
+        ("DEVICE", Align::Left),
+        ("REVISION", Align::Left),
+        ("DIGEST", Align::Left),
+        ("REPLICAS", Align::Right),
+        ("WHY", Align::Left),
+        ("IN FLIGHT", Align::Right),
+        ("HELD", Align::Right),
+        ("REQUESTS", Align::Right),
+        ("P50 MS", Align::Right),
+        ("P99 MS", Align::Right),
+        ("LAST COLD START", Align::Left),
+        ("URL", Align::Left),
+    ]);
+    for (model, variant) in variants(models) {
+        table.row([
+            model.namespace.clone(),
+            model.name.clone(),
+            ready(model),
+            variant.device.clone(),
+            variant.revision.clone(),
+            variant.digest.as_deref().map_or_else(|| "-".to_owned(), short_digest),
+            replicas(variant),
+            variant.why.clone().unwrap_or_else(|| "-".to_owned()),
+            in_flight(variant).to_string(),
+            model.held.to_string(),
+            model.latency.count.to_string(),
+            millis(latency::quantile(&model.latency, 0.5)),
+            millis(latency::quantile(&model.latency, 0.99)),
+            model.last_cold_start.map_or_else(|| "-".to_owned(), |phases| cold_start(&phases)),
+            model.url.clone(),
+        ]);
+    }
+    table
+}
+
+/// One row for each pool.
+#[must_use]
+pub fn pools_table(pools: &[PoolStatus]) -> Table {
+    let mut table = Table::new(&[
+        ("NAMESPACE", Align::Left),
+        ("POOL", Align::Left),
+        ("DEVICE", Align::Left),
+        ("IDLE", Align::Right),
+        ("SIZE", Align::Right),
+        ("CLAIMED", Align::Right),
+        ("HITS", Align::Right),
+        ("MISSES", Align::Right),
+    ]);
+    for pool in pools {
+        table.row([
+            pool.namespace.clone(),
+            pool.name.clone(),
+            pool.device.clone(),
+            pool.idle.to_string(),
+            pool.size.to_string(),
+            pool.claimed.to_string(),
+            pool.hits.to_string(),
+            pool.misses.to_string(),
+        ]);
+    }
+    table
+}
+
+fn replicas_table(status: &Status) -> Table {
+    let mut table = Table::new(&[
+        ("REPLICA", Align::Left),
+        ("OF", Align::Left),
+        ("STATE", Align::Left),
+        ("PID", Align::Right),
+        ("ADDRESS", Align::Left),
+        ("IN FLIGHT", Align::Right),
+        ("STARTUP MS", Align::Right),
+        ("AGE S", Align::Right),
+    ]);
+    let mut add = |of: &str, replica: &ReplicaStatus| {
+        table.row([
+            replica.id.clone(),
+            of.to_owned(),
+            replica.state.clone(),
+            replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+            replica.address.clone().unwrap_or_else(|| "-".to_owned()),
+            replica.in_flight.to_string(),
+            millis(replica.startup_ms),
+            format!("{:.0}", replica.age_seconds),
+        ]);
+    };
+    for (model, variant) in variants(&status.models) {
+        for replica in &variant.replicas {
+            add(&format!("model {}/{}", model.namespace, model.name), replica);
+        }
+    }
+    for pool in &status.pools {
+        for replica in &pool.replicas {
+            add(&format!("pool {}/{}", pool.namespace, pool.name), replica);
+        }
+    }
+    table
+}
+
+/// A line for each thing that is not as it should be.
+fn problems(status: &Status) -> Vec<String> {
+    let mut problems = Vec::new();
+    for model in &status.models {
+        let of_variants = model.conditions.iter().filter(|condition| condition.type_ != condition_type::READY);
+        for condition in of_variants.filter(|condition| condition.status != ConditionStatus::True) {
+            let device = condition.type_.trim_end_matches("Ready").to_lowercase();
+            problems.push(format!(
+                "{}/{} on {device}: {}: {}",
+                model.namespace, model.name, condition.reason, condition.message
+            ));
+        }
+        for variant in &model.variants {
+            if let Some(problem) = &variant.problem {
+                problems.push(format!("{}/{} on {}: {problem}", model.namespace, model.name, variant.device));
+            }
+        }
+    }
+    for pool in &status.pools {
+        if let Some(problem) = &pool.problem {
+            problems.push(format!("pool {}/{}: {problem}", pool.namespace, pool.name));
+        }
+    }
+    problems
+}
+
+fn variants(models: &[ModelStatus]) -> impl Iterator<Item = (&ModelStatus, &VariantStatus)> {
+    models.iter().flat_map(|model| model.variants.iter().map(move |variant| (model, variant)))
+}
+
+/// `yes`, or the reason why not.
+fn ready(model: &ModelStatus) -> String {
+    let condition = model.conditions.iter().find(|condition| condition.type_ == condition_type::READY);
+    condition.map_or_else(
+        || "-".to_owned(),
+        |condition| match condition.status {
+            ConditionStatus::True => "yes".to_owned(),
+            ConditionStatus::False | ConditionStatus::Unknown => condition.reason.clone(),
+        },
+    )
+}
+
+fn replicas(variant: &VariantStatus) -> String {
+    let serving = variant.replicas.iter().filter(|replica| replica.state == "serving").count();
+    format!("{serving}/{}", variant.desired)
+}
+
+fn in_flight(variant: &VariantStatus) -> u32 {
+    variant.replicas.iter().map(|replica| replica.in_flight).sum()
+}
+
+/// `5.1 ms (claim 0.2, specialize 0.8, load 4.1)`.
+pub(super) fn cold_start(phases: &ColdStart) -> String {
+    let total = phases.claim_ms + phases.specialize_ms + phases.load_ms;
+    format!(
+        "{total:.1} ms (claim {:.1}, specialize {:.1}, load {:.1})",
+        phases.claim_ms, phases.specialize_ms, phases.load_ms
+    )
+}
+
+/// Twelve hexadecimal digits, as container tools show digests.
+fn short_digest(digest: &str) -> String {
+    digest.trim_start_matches("sha256:").chars().take(12).collect()
+}
+
+pub(super) fn millis(millis: Option<f64>) -> String {
+    millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis:.1}"))
+}

@@ -1,0 +1,100 @@
+//! What changed between two looks.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::admin::messages::{LatencyHistogram, ModelStatus, Status};
+
+use super::latency;
+use super::status::{millis, pools_table};
+use super::table::{Align, Table};
+
+/// One model over one interval.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ModelRates {
+    /// Its namespace.
+    pub(super) namespace: String,
+    /// Its name.
+    pub(super) name: String,
+    /// Requests answered per second.
+    pub(super) requests_per_second: f64,
+    /// Requests on replicas now.
+    pub(super) in_flight: u32,
+    /// Requests that wait for a replica now.
+    pub(super) held: u32,
+    /// Median latency of the interval, in milliseconds.
+    pub(super) p50_ms: Option<f64>,
+    /// 99th percentile of latency of the interval, in milliseconds.
+    pub(super) p99_ms: Option<f64>,
+    /// Replicas that serve now, by device.
+    pub(super) serving: Vec<(String, usize)>,
+    /// Replicas that it should have, by device.
+    pub(super) desired: Vec<(String, u32)>,
+}
+
+/// The models over the time between two looks, the busiest first.
+pub(super) fn rates(before: &Status, now: &Status, elapsed: Duration) -> Vec<ModelRates> {
+    let none = LatencyHistogram::default();
+    let mut rates: Vec<_> = now
+        .models
+        .iter()
+        .map(|model| {
+            let same = |other: &&ModelStatus| other.name == model.name && other.namespace == model.namespace;
+            let earlier = before.models.iter().find(same).map_or(&none, |other| &other.latency);
+            of_model(model, &latency::since(earlier, &model.latency), elapsed)
+        })
+        .collect();
+    rates.sort_by(|one, other| other.requests_per_second.total_cmp(&one.requests_per_second));
+    rates
+}
+
+fn of_model(model: &ModelStatus, interval: &LatencyHistogram, elapsed: Duration) -> ModelRates {
+    ModelRates {
+        namespace: model.namespace.clone(),
+        name: model.name.clone(),
+        requests_per_second: interval.count as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
+        in_flight: model.in_flight,
+        held: model.held,
+        p50_ms: latency::quantile(interval, 0.5),
+        p99_ms: latency::quantile(interval, 0.99),
+        serving: model
+            .variants
+            .iter()
+            .map(|variant| {
+                let serving = variant.replicas.iter().filter(|replica| replica.state == "serving").count();
+                (variant.device.clone(), serving)
+            })
+            .collect(),
+        desired: model.variants.iter().map(|variant| (variant.device.clone(), variant.desired)).collect(),
+    }
+}
+
+pub(super) fn render(rates: &[ModelRates], now: &Status) -> String {
+    let mut table = Table::new(&[
+        ("NAMESPACE", Align::Left),
+        ("MODEL", Align::Left),
+        ("REQ/S", Align::Right),
+        ("IN FLIGHT", Align::Right),
+        ("HELD", Align::Right),
+        ("P50 MS", Align::Right),
+        ("P99 MS", Align::Right),
+        ("REPLICAS", Align::Left),
+    ]);
+    for model in rates {
+        let replicas = model.serving.iter().zip(&model.desired);
+        let replicas = replicas.map(|((device, serving), (_, desired))| format!("{device} {serving}/{desired}"));
+        table.row([
+            model.namespace.clone(),
+            model.name.clone(),
+            format!("{:.1}", model.requests_per_second),
+            model.in_flight.to_string(),
+            model.held.to_string(),
+            millis(model.p50_ms),
+            millis(model.p99_ms),
+            replicas.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    format!("{table}\n{}", pools_table(&now.pools))
+}
