@@ -131,6 +131,9 @@ impl Serve {
         let metrics = WrapperMetrics::register(&registry)?;
         let front_metrics = FrontMetrics::register(&registry)?;
         let runtime = Runtime::load(library)?;
+        if self.pooled {
+            runtime.warm()?;
+        }
         let serving = Serving::idle(runtime, self.pod_uid.clone(), metrics);
         if let Some((spec, revision)) = &wanted {
             serving.serve_model(spec, revision.as_deref())?;

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use model_wrapper_protocol::{Backend as _, DataType, Tensor, TensorData};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use tracing::subscriber::NoSubscriber;
 
-use crate::RuntimeError;
+use crate::{LoadOptions, ModelFiles, OnnxModel, Optimization, RuntimeError};
 
 /// Environment variable that names the shared library.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -29,6 +31,25 @@ impl Runtime {
         // ort installs its logger at the most talkative level; formatting what is then dropped would cost every run.
         environment.set_log_level(LogLevel::Warning);
         Ok(Self { environment })
+    }
+
+    /// Loads and runs a small model of common operators, and drops it.
+    ///
+    /// The first session of a process pays for what all later ones share: pages of a 29 MB library, operator schemas, kernel
+    /// tables. An idle replica has the time; a claim has not.
+    pub fn warm(&self) -> Result<(), RuntimeError> {
+        let failed = |error: &dyn std::fmt::Display| RuntimeError::Start(error.to_string());
+        let files = ModelFiles { model: include_bytes!("warm.onnx").to_vec(), ..ModelFiles::default() };
+        let options = LoadOptions { name: "warm".to_owned(), intra_threads: 1, optimization: Optimization::default() };
+        let mut model = OnnxModel::load(self, &files, &options).map_err(|error| failed(&error))?;
+        let input = Tensor {
+            name: "x".to_owned(),
+            datatype: DataType::Fp32,
+            shape: vec![1, 3, 4, 4],
+            data: TensorData::Fixed(Bytes::from_static(&[0; 3 * 4 * 4 * 4])),
+        };
+        model.run(&[input], &[]).map_err(|error| failed(&error))?;
+        Ok(())
     }
 
     /// What was loaded, in the library's own words.

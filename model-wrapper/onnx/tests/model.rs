@@ -162,3 +162,8 @@ fn external_data_comes_from_what_was_given() {
     let escape = fixture::load_with("external/escape.onnx", &[]).err().unwrap();
     assert!(matches!(escape, LoadError::ExternalData { .. }), "{escape}");
 }
+
+#[test]
+fn the_runtime_can_be_warmed() {
+    fixture::runtime().warm().unwrap();
+}
