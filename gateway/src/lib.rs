@@ -6,6 +6,7 @@
 //! file ([`config`]), and serves ([`Gateway::serve`]).
 
 mod account;
+mod attempt;
 mod body;
 mod caller;
 mod catalogue;

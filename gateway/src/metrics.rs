@@ -4,6 +4,7 @@
 //! handles are resolved once; its series go when the model goes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use gateway_policy::Device;
 use http::StatusCode;
@@ -32,6 +33,8 @@ pub(crate) struct Metrics {
     retries: IntCounterVec,
     ejections: IntCounterVec,
     cold_start: HistogramVec,
+    /// How many [`ModelMetrics`] each model has: two for a moment when it goes and comes back.
+    holders: Arc<Mutex<HashMap<(String, String), usize>>>,
     pub(crate) connections: IntGauge,
     pub(crate) connections_refused: IntCounter,
     pub(crate) demand_connected: IntGauge,
@@ -86,6 +89,7 @@ impl Metrics {
                 latency("kferving_gateway_cold_start_phase_seconds", "First answers of fresh replicas, by phase."),
                 &["namespace", "model", "phase"],
             )?,
+            holders: Arc::default(),
             connections: IntGauge::new("kferving_gateway_connections", "Open client connections.")?,
             connections_refused: IntCounter::new(
                 "kferving_gateway_connections_refused_total",
@@ -141,6 +145,7 @@ impl Metrics {
             in_flight: self.in_flight.with_label_values(&[namespace, model, device.as_str()]),
             ejections: self.ejections.with_label_values(&[namespace, model, device.as_str()]),
         };
+        *self.holders.lock().entry((namespace.to_owned(), model.to_owned())).or_default() += 1;
         let phase = |name: &str| self.cold_start.with_label_values(&[namespace, model, name]);
         ModelMetrics {
             namespace: namespace.to_owned(),
@@ -206,8 +211,17 @@ impl ModelMetrics {
 }
 
 impl Drop for ModelMetrics {
-    /// The series go with the model; a value that was never made has nothing to remove.
+    /// The series go with the last holder; a value that was never made has nothing to remove.
     fn drop(&mut self) {
+        let mut holders = self.families.holders.lock();
+        let key = (self.namespace.clone(), self.model.clone());
+        if let Some(count) = holders.get_mut(&key)
+            && *count > 1
+        {
+            *count -= 1;
+            return;
+        }
+        holders.remove(&key);
         let (namespace, model) = (self.namespace.as_str(), self.model.as_str());
         for device in Device::ALL {
             let labels = [namespace, model, device.as_str()];

@@ -33,23 +33,13 @@ impl Snapshots {
         for model in table.models() {
             let reading = model.presence(now);
             let before = self.before.get(&model.key).copied().unwrap_or_default();
-            models.push(demand_of(model, reading, mean(before, reading, elapsed)));
+            models.push(demand_of(model, reading, reading.mean_since(before, elapsed)));
             readings.insert(model.key.clone(), reading);
         }
         self.before = readings;
         self.taken = now;
         Snapshot { sequence: *sequence, models }
     }
-}
-
-/// Mean requests present between two readings that are `elapsed` microseconds apart.
-fn mean(before: PresenceReading, after: PresenceReading, elapsed: u64) -> f64 {
-    if elapsed == 0 {
-        return 0.0;
-    }
-    // Two threads between their additions can make it negative by a hair.
-    let integral = after.integral.wrapping_sub(before.integral).cast_signed().max(0);
-    integral as f64 / elapsed as f64
 }
 
 fn demand_of(model: &Model, reading: PresenceReading, average_concurrency: f64) -> ModelDemand {

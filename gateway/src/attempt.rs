@@ -1,0 +1,210 @@
+//! One attempt to get a request answered by one replica.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_policy::SizeBucket;
+use gateway_policy::retry::Failure;
+use http::header::{EXPECT, HOST, TE};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+
+use crate::body::UpstreamBody;
+use crate::error::{Error, Reason};
+use crate::inference::Inference;
+use crate::model::Place;
+use crate::replica::Replica;
+use crate::respond::{Protocol, REASON, REVISION};
+use crate::upload::{Payload, RequestBody, Upload};
+use crate::upstream::{H1Connection, UpstreamError};
+
+/// Longest wait for `100 Continue`; a client need not wait for ever (RFC 9110, section 10.1.1).
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+const CONTINUE: HeaderValue = HeaderValue::from_static("100-continue");
+
+/// Why an attempt gave no answer to pass on.
+pub(crate) struct Refused {
+    pub(crate) failure: Failure,
+    pub(crate) error: Error,
+}
+
+impl Inference {
+    /// Sends the request to the replica of `place`.
+    pub(crate) async fn attempt(
+        &self,
+        payload: &Payload,
+        place: &Place,
+        size: SizeBucket,
+    ) -> Result<Response<UpstreamBody>, Refused> {
+        let Some(body) = payload.attempt() else {
+            return Err(Refused { failure: Failure::Lost, error: Error::Internal("an attempt without a body") });
+        };
+        let replica = place.replica();
+        let sent = self.now();
+        let request = self.request_for(replica, body);
+        let exchange = exchange(self.worker.index, replica, request, self.protocol);
+        let outcome = match payload {
+            Payload::Streaming(upload) if !replica.has_answered() => opening_late(upload, exchange).await,
+            _ => exchange.await,
+        };
+        let now = self.now();
+        let latency = now.saturating_since(sent);
+        match outcome {
+            Ok(response) => {
+                if let Some(refused) = sentinel(&response) {
+                    return Err(refused);
+                }
+                if response.status().is_server_error() {
+                    self.model.record_failure(place, size, latency, now);
+                } else {
+                    self.model.record_served(place, size, latency, now);
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                if payload.failure().is_none() {
+                    self.model.record_failure(place, size, latency, now);
+                }
+                Err(refused_by(&error, replica))
+            }
+        }
+    }
+
+    fn request_for(&self, replica: &Replica, body: RequestBody) -> Request<RequestBody> {
+        let mut headers = self.parts.headers.clone();
+        if let Some(identity) = &replica.identity {
+            headers.insert(REVISION, identity.clone());
+        }
+        let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let gate = match &body {
+            RequestBody::Streaming(upload) => {
+                let waits = !replica.has_answered() && self.protocol == Protocol::Rest;
+                if waits {
+                    headers.insert(EXPECT, CONTINUE);
+                    upload.close_gate();
+                } else {
+                    upload.open_gate();
+                }
+                waits.then(|| upload.clone())
+            }
+            RequestBody::Empty | RequestBody::Full(_) => None,
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.parts.method.clone();
+        match self.protocol {
+            Protocol::Rest => {
+                if !headers.contains_key(HOST) {
+                    headers.insert(HOST, self.host_header(replica));
+                }
+                *request.uri_mut() = self.origin_form(path);
+            }
+            Protocol::Grpc => {
+                let absolute = format!("http://{}{path}", replica.spec.addr);
+                *request.uri_mut() = Uri::try_from(absolute).unwrap_or_default();
+                *request.version_mut() = Version::HTTP_2;
+                headers.remove(HOST);
+                headers.insert(TE, HeaderValue::from_static("trailers"));
+            }
+        }
+        *request.headers_mut() = headers;
+        if let Some(upload) = gate {
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    upload.open_gate();
+                }
+            });
+        }
+        request
+    }
+
+    /// The target as an HTTP/1.1 origin server expects it: path and query, no scheme and authority.
+    fn origin_form(&self, path: &str) -> Uri {
+        if self.parts.uri.authority().is_none() {
+            return self.parts.uri.clone();
+        }
+        Uri::try_from(path).unwrap_or_default()
+    }
+
+    /// `Host` of a request that came over HTTP/2 with `:authority` alone.
+    fn host_header(&self, replica: &Replica) -> HeaderValue {
+        let authority = self.parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+        authority
+            .and_then(Result::ok)
+            .or_else(|| HeaderValue::from_str(&replica.spec.addr.to_string()).ok())
+            .unwrap_or(HeaderValue::from_static("localhost"))
+    }
+}
+
+/// One request and the head of its answer, over a connection of this thread.
+async fn exchange(
+    thread: usize,
+    replica: &Replica,
+    request: Request<RequestBody>,
+    protocol: Protocol,
+) -> Result<Response<UpstreamBody>, UpstreamError> {
+    match protocol {
+        Protocol::Rest => {
+            let pool = replica.h1(thread);
+            let connection = match pool.take() {
+                Some(connection) => connection,
+                None => H1Connection::open(replica.spec.addr).await?,
+            };
+            Ok(connection.exchange(request, Arc::clone(pool)).await?.map(UpstreamBody::H1))
+        }
+        Protocol::Grpc => Ok(replica.h2(thread).exchange(replica.spec.addr, request).await?.map(UpstreamBody::H2)),
+    }
+}
+
+/// Waits for `exchange`, and lets the body go when the replica says nothing about it for a while.
+async fn opening_late<T>(upload: &Upload, exchange: impl Future<Output = T>) -> T {
+    let mut exchange = pin!(exchange);
+    match tokio::time::timeout(CONTINUE_TIMEOUT, exchange.as_mut()).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            upload.open_gate();
+            exchange.await
+        }
+    }
+}
+
+/// Whether an answer says that the request was not run, so that another replica may get it.
+fn sentinel(response: &Response<UpstreamBody>) -> Option<Refused> {
+    let status = response.status();
+    if status != StatusCode::MISDIRECTED_REQUEST && status != StatusCode::SERVICE_UNAVAILABLE {
+        return None;
+    }
+    let reason = response.headers().get(REASON)?.as_bytes();
+    let (failure, reason) = match (status, reason) {
+        (StatusCode::MISDIRECTED_REQUEST, b"misdirected") => (Failure::Misdirected, Reason::Misdirected),
+        (StatusCode::SERVICE_UNAVAILABLE, b"replica-busy") => (Failure::Busy, Reason::ReplicaBusy),
+        (StatusCode::SERVICE_UNAVAILABLE, b"draining" | b"shutting-down") => (Failure::Misdirected, Reason::Draining),
+        _ => return None,
+    };
+    Some(Refused { failure, error: Error::Refused(reason) })
+}
+
+fn refused_by(error: &UpstreamError, replica: &Replica) -> Refused {
+    let name = &replica.spec.name;
+    match error {
+        UpstreamError::Connect { .. } | UpstreamError::Unsent { .. } => {
+            let message = format!("replica {name} could not be reached: {error}");
+            let error = Error::Unavailable { reason: Reason::NoCapacity, message, retry_after: None };
+            Refused { failure: Failure::Unsent, error }
+        }
+        UpstreamError::Broken { .. } => {
+            let error = Error::ReplicaLost { replica: name.clone(), detail: error.to_string() };
+            Refused { failure: Failure::Lost, error }
+        }
+    }
+}
+
+pub(crate) const fn cause(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Unsent => "unsent",
+        Failure::Busy => "replica-busy",
+        Failure::Misdirected => "misdirected",
+        Failure::Lost => "replica-lost",
+    }
+}

@@ -1,0 +1,230 @@
+//! Replicas that fail, refuse or lie.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway::Limits;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use support::wrapper::{Behaviour, FakeWrapper};
+use support::{TestClient, TestGateway, dead_addr, eventually, static_model};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const INFER: &str = "/v2/models/digits/infer";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_never_looks_complete() {
+    let wrapper = FakeWrapper::start(Behaviour::HalfBody);
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
+    for client in [TestClient::http1(), TestClient::http2()] {
+        let request = Request::post(gateway.url(INFER)).body(Full::<Bytes>::from("x")).unwrap();
+        let outcome = client.try_send(request).await;
+        assert!(outcome.is_err(), "{outcome:?}");
+    }
+    gateway.settles().await;
+    let lost = [("reason", "replica-lost")];
+    assert_eq!(gateway.metric("kferving_gateway_requests_total", &lost), 2.0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_may_have_run_is_not_sent_again() {
+    let first = FakeWrapper::start(Behaviour::Reset);
+    let second = FakeWrapper::start(Behaviour::Reset);
+    let gateway = TestGateway::start(vec![static_model("digits", &[(first.addr, 1), (second.addr, 1)])]);
+    let answer = TestClient::http1().post(&gateway.url(INFER), "x").await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.header("kferving-reason"), "replica-lost");
+    assert_eq!(first.requests() + second.requests(), 1, "at most one execution");
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_cannot_be_reached_is_passed_over() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let replicas = [(dead_addr(), 4), (wrapper.addr, 4)];
+    let gateway = TestGateway::start(vec![static_model("digits", &replicas)]);
+    let client = TestClient::http1();
+    for _ in 0..20 {
+        assert_eq!(client.post(&gateway.url(INFER), "x").await.status, StatusCode::OK);
+    }
+    assert!(gateway.metric("kferving_gateway_retries_total", &[("cause", "unsent")]) >= 1.0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_reachable_replica_it_is_503() {
+    let gateway = TestGateway::start(vec![static_model("digits", &[(dead_addr(), 4)])]);
+    let answer = TestClient::http1().post(&gateway.url(INFER), "x").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.header("kferving-reason"), "no-capacity");
+    assert_eq!(answer.header("retry-after"), "1");
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_by_sentinel_is_picked_again() {
+    for (status, reason) in [
+        (StatusCode::MISDIRECTED_REQUEST, "misdirected"),
+        (StatusCode::SERVICE_UNAVAILABLE, "replica-busy"),
+        (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    ] {
+        let refusing = FakeWrapper::start(Behaviour::Refuse(status, reason));
+        let serving = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+        let replicas = [(refusing.addr, 1), (serving.addr, 1)];
+        let gateway = TestGateway::start(vec![static_model("digits", &replicas)]);
+        let client = TestClient::http1();
+        let mut served = 0;
+        while refusing.requests() == 0 && served < 200 {
+            let answer = client.post(&gateway.url(INFER), "x").await;
+            assert_eq!(answer.status, StatusCode::OK, "{reason}: {answer:?}");
+            served += 1;
+        }
+        assert!(refusing.requests() > 0, "{reason}: the refusing replica was never picked");
+        assert_eq!(refusing.bodies(), 0);
+        gateway.settles().await;
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_is_no_sentinel_is_passed_on() {
+    let wrapper = FakeWrapper::start(Behaviour::Refuse(StatusCode::BAD_REQUEST, "bad-request"));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
+    let answer = TestClient::http1().post(&gateway.url(INFER), "x").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.header("kferving-reason"), "bad-request");
+    assert_eq!(answer.header("kferving-device"), "cpu");
+    assert_eq!(wrapper.requests(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_keeps_failing_is_ejected() {
+    let failing = FakeWrapper::start(Behaviour::Refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal"));
+    let serving = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let replicas = [(failing.addr, 8), (serving.addr, 8)];
+    let gateway = TestGateway::start(vec![static_model("digits", &replicas)]);
+    let client = TestClient::http1();
+    let ejected = || gateway.metric("kferving_gateway_ejections_total", &[]) == 1.0;
+    for _ in 0..1000 {
+        if ejected() {
+            break;
+        }
+        client.post(&gateway.url(INFER), "x").await;
+    }
+    assert!(ejected());
+    let before = failing.requests();
+    assert!(before >= 5);
+    for _ in 0..20 {
+        assert_eq!(client.post(&gateway.url(INFER), "x").await.status, StatusCode::OK);
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_body_is_streamed_once_the_replica_consents() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
+    let client = TestClient::http1();
+    let body: Vec<u8> = (0..600 << 10).map(|index: u32| (index % 251) as u8).collect();
+    for _ in 0..3 {
+        let answer = client.post(&gateway.url(INFER), body.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(answer.body == body);
+    }
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_body_goes_to_another_replica_when_the_first_refuses_it() {
+    let refusing = FakeWrapper::start(Behaviour::Refuse(StatusCode::MISDIRECTED_REQUEST, "misdirected"));
+    let serving = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let replicas = [(refusing.addr, 1), (serving.addr, 1)];
+    let gateway = TestGateway::start(vec![static_model("digits", &replicas)]);
+    let client = TestClient::http1();
+    let body = vec![7_u8; 300 << 10];
+    for _ in 0..200 {
+        let answer = client.post(&gateway.url(INFER), body.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        assert!(answer.body == body);
+        if refusing.requests() > 0 {
+            break;
+        }
+    }
+    assert!(refusing.requests() > 0);
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_above_the_limit_is_refused_before_it_is_asked_for() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let limits = Limits { max_body_bytes: 100_000, ..Limits::default() };
+    let gateway = TestGateway::with_limits(vec![static_model("digits", &[(wrapper.addr, 1)])], limits);
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let head = format!("POST {INFER} HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\nexpect: 100-continue\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 413");
+
+    let chunk = format!("{:x}\r\n{}\r\n", 50_000, "x".repeat(50_000));
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let head = format!("POST {INFER} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(format!("{head}{chunk}{chunk}{chunk}").as_bytes()).await.unwrap();
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 413");
+    gateway.settles().await;
+    let counted = [("code", "413"), ("reason", "body-too-large")];
+    assert_eq!(gateway.metric("kferving_gateway_requests_total", &counted), 2.0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stalls_holds_no_slot_and_ends_with_408() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let limits = Limits { body_idle_timeout: Duration::from_millis(200), ..Limits::default() };
+    let gateway = TestGateway::with_limits(vec![static_model("digits", &[(wrapper.addr, 1)])], limits);
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let head = format!("POST {INFER} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n12345");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 408");
+    assert_eq!(wrapper.requests(), 0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_killed_under_load_costs_only_what_ran_on_it() {
+    let mut dying = FakeWrapper::start(Behaviour::Gated);
+    let staying = FakeWrapper::start(Behaviour::Echo(Duration::from_millis(1)));
+    let replicas = [(dying.addr, 2), (staying.addr, 2)];
+    let gateway = TestGateway::start(vec![static_model("digits", &replicas)]);
+    let client = TestClient::http1();
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (client, url) = (client.clone(), gateway.url(INFER));
+        requests.spawn(async move { client.post(&url, "x").await.status });
+    }
+    eventually("two run on it", || dying.running() == 2).await;
+    dying.kill();
+    let mut lost = 0;
+    while let Some(status) = requests.join_next().await {
+        match status.unwrap() {
+            StatusCode::OK => {}
+            StatusCode::BAD_GATEWAY => lost += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(lost, 2);
+    gateway.settles().await;
+    gateway.stop().await;
+}

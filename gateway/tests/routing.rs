@@ -1,0 +1,176 @@
+//! Which model a request means, and what is answered without one.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway::{GatewaySettings, Limits, ModelRoute, Unavailable};
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use support::wrapper::{Behaviour, FakeWrapper};
+use support::{Answer, TestClient, TestGateway, scaled_model, static_model};
+
+fn in_namespace(namespace: &str, model: ModelRoute) -> ModelRoute {
+    ModelRoute { namespace: namespace.to_owned(), ..model }
+}
+
+async fn post_to_host(gateway: &TestGateway, host: &str, path: &str) -> Answer {
+    let request = Request::post(gateway.url(path)).header("host", host).body(Full::<Bytes>::from("x")).unwrap();
+    TestClient::http1().send(request).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_and_path_name_the_model() {
+    let vision = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let audio = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let gateway = TestGateway::start(vec![
+        static_model("digits", &[(vision.addr, 1)]),
+        static_model("edges", &[(vision.addr, 1)]),
+        in_namespace("audio", static_model("digits", &[(audio.addr, 1)])),
+    ]);
+    let infer = "/v2/models/digits/infer";
+    let both = TestClient::http1().post(&gateway.url(infer), "x").await;
+    assert_eq!(both.status, StatusCode::CONFLICT);
+    assert_eq!(both.header("kferving-reason"), "ambiguous-model");
+    let message = both.json()["error"].as_str().unwrap().to_owned();
+    assert!(message.contains("vision") && message.contains("audio"), "{message}");
+
+    for (host, path, status) in [
+        ("digits.vision.example.com", infer, StatusCode::OK),
+        ("digits.audio", infer, StatusCode::OK),
+        ("digits.audio:8080", "/v1/models/digits:predict", StatusCode::OK),
+        ("edges.vision.example.com", infer, StatusCode::NOT_FOUND),
+        ("digits.nowhere.example.com", "/v2/models/edges/infer", StatusCode::OK),
+        ("localhost", "/v2/models/edges/infer", StatusCode::OK),
+        ("localhost", "/v2/models/none/infer", StatusCode::NOT_FOUND),
+    ] {
+        let answer = post_to_host(&gateway, host, path).await;
+        assert_eq!(answer.status, status, "{host} {path}: {answer:?}");
+        if status == StatusCode::NOT_FOUND {
+            assert_eq!(answer.header("kferving-reason"), "model-not-found");
+        }
+    }
+    assert_eq!(audio.requests(), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_default_namespace_decides_where_the_host_does_not() {
+    let vision = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let models = vec![static_model("digits", &[(vision.addr, 1)]), in_namespace("audio", scaled_model("digits"))];
+    let settings = GatewaySettings { namespace: Some("vision".to_owned()), threads: 1, limits: Limits::default() };
+    let gateway = TestGateway::with_settings(models, settings);
+    let client = TestClient::http1();
+    assert_eq!(client.post(&gateway.url("/v2/models/digits/infer"), "x").await.status, StatusCode::OK);
+    let listed = client.get(&gateway.url("/v1/models")).await.json();
+    assert_eq!(listed, serde_json::json!({ "models": ["digits"] }));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_names_make_no_series() {
+    let gateway = TestGateway::start(vec![scaled_model("digits")]);
+    let client = TestClient::http1();
+    client.post(&gateway.url("/v2/models/first/infer"), "x").await;
+    let series = || gateway.registry.gather().iter().map(|family| family.get_metric().len()).sum::<usize>();
+    let before = series();
+    for index in 0..50 {
+        let path = format!("/v2/models/unknown-{index}/infer");
+        let answer = post_to_host(&gateway, &format!("model-{index}.vision.example"), &path).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(series(), before);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_cannot_be_served_says_why_everywhere() {
+    let unavailable = Unavailable { reason: "device-unavailable".to_owned(), message: "no GPU here".to_owned() };
+    let model = ModelRoute { unavailable: Some(unavailable), ..scaled_model("digits") };
+    let gateway = TestGateway::start(vec![model]);
+    let client = TestClient::http1();
+    for answer in [
+        client.post(&gateway.url("/v2/models/digits/infer"), "x").await,
+        client.get(&gateway.url("/v2/models/digits/ready")).await,
+    ] {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.header("kferving-reason"), "device-unavailable");
+        assert!(answer.json()["error"].as_str().unwrap().contains("no GPU here"));
+    }
+    let index = client.post(&gateway.url("/v2/repository/index"), "").await.json();
+    assert_eq!(index[0]["state"], "UNAVAILABLE");
+    assert_eq!(index[0]["reason"], "no GPU here");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_describes_itself_over_both_versions_of_http() {
+    let gateway = TestGateway::start(Vec::new());
+    for client in [TestClient::http1(), TestClient::http2()] {
+        assert_eq!(client.get(&gateway.url("/v2/health/live")).await.json()["live"], true);
+        assert_eq!(client.get(&gateway.url("/v2/health/ready")).await.json()["ready"], true);
+        assert_eq!(client.get(&gateway.url("/v2")).await.json()["name"], "kferving");
+        assert_eq!(client.get(&gateway.url("/")).await.status, StatusCode::NOT_FOUND);
+        let wrong = client.get(&gateway.url("/v2/models/m/infer")).await;
+        assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(wrong.header("allow"), "POST");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_says_for_the_gateway_goes_no_further() {
+    let wrapper = FakeWrapper::start(Behaviour::Headers);
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
+    let request = Request::post(gateway.url("/v2/models/digits/infer"))
+        .header("kferving-revision", "vision/other@sha256:11")
+        .header("connection", "x-secret")
+        .header("x-secret", "1")
+        .header("x-kept", "2")
+        .body(Full::<Bytes>::from("x"))
+        .unwrap();
+    let seen = TestClient::http1().send(request).await.json();
+    assert_eq!(seen["x-kept"], "2");
+    assert!(seen.get("kferving-revision").is_none() && seen.get("x-secret").is_none(), "{seen}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_is_routed_by_the_name_in_its_message() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)]), scaled_model("cold")]);
+    let client = TestClient::http2();
+    let call = |method: &str, name: &str, timeout: &str| {
+        let mut body = vec![0, 0, 0, 0, 2 + name.len() as u8, 0x0a, name.len() as u8];
+        body.extend_from_slice(name.as_bytes());
+        Request::post(gateway.url(&format!("/inference.GRPCInferenceService/{method}")))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", timeout)
+            .body(Full::<Bytes>::from(body))
+            .unwrap()
+    };
+    let served = client.send(call("ModelInfer", "digits", "10S")).await;
+    assert_eq!(served.status, StatusCode::OK);
+    assert_eq!(served.header("kferving-device"), "cpu");
+    assert_eq!(&served.body[7..], b"digits");
+
+    let unknown = client.send(call("ModelInfer", "unknown", "10S")).await;
+    assert_eq!((unknown.status, unknown.header("grpc-status")), (StatusCode::OK, "5"));
+    assert_eq!(unknown.header("kferving-reason"), "model-not-found");
+    let late = client.send(call("ModelInfer", "cold", "50m")).await;
+    assert_eq!(late.header("grpc-status"), "4");
+    assert_eq!(late.header("kferving-reason"), "deadline");
+    let bad = client.send(call("ModelInfer", "digits", "soon")).await;
+    assert_eq!(bad.header("grpc-status"), "3");
+
+    let live = client.send(call("ServerLive", "", "10S")).await;
+    assert_eq!(&live.body[..], &[0, 0, 0, 0, 2, 8, 1]);
+    let ready = client.send(call("ModelReady", "cold", "10S")).await;
+    assert_eq!(&ready.body[..], &[0, 0, 0, 0, 2, 8, 1]);
+    let metadata = client.send(call("ModelMetadata", "cold", "10S")).await;
+    assert!(metadata.body.windows(4).any(|window| window == b"onnx"), "{metadata:?}");
+    gateway.settles().await;
+    gateway.stop().await;
+}
