@@ -129,10 +129,6 @@ impl Model {
         self.calm
     }
 
-    pub(crate) const fn desired(&self) -> Mix {
-        self.desired
-    }
-
     /// The number of replicas of each variant from now on.
     pub(crate) fn decide(&mut self, now: Moment, fleet: &impl Fleet, contacts: Contacts) -> Mix {
         let scaling = match self.variants.iter().flatten().next() {
@@ -326,7 +322,7 @@ impl Model {
             strength,
             ready,
             obstacles,
-            stable: self.window.average(stable_window),
+            stable: self.window.average(stable_window).max(held),
             panic: self.window.average(panic_window).max(held),
             sizes,
             offers,
