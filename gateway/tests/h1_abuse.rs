@@ -80,7 +80,7 @@ async fn ambiguous_requests_are_refused_in_words_and_counted() {
         assert!(body["error"].is_string(), "{shown:?}: {body}");
     }
     assert_eq!(wrapper.requests(), 0, "nothing reached the replica");
-    let counted = gateway.metric("kferving_gateway_unrouted_requests_total", &[("reason", "bad-request")]);
+    let counted = gateway.metric("kferving_gateway_requests_total", &[("reason", "bad-request")]);
     assert_eq!(counted, cases.len() as f64);
     assert_unharmed(gateway).await;
 }
@@ -88,7 +88,7 @@ async fn ambiguous_requests_are_refused_in_words_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_body_that_breaks_never_reaches_a_replica() {
     let (wrapper, gateway) = start(Behaviour::Echo(Duration::ZERO), Limits::default());
-    for body in ["10000000000000000\r\n", "-1\r\n", "1\nx\r\n0\r\n\r\n", "2\r\nx\n\r\n0\r\n\r\n"] {
+    for body in ["10000000000000000\r\n", "-1\r\n", "1\nx\r\n0\r\n\r\n", "2\r\nx\r\n0\r\n\r\n"] {
         let answer = exchange(gateway.addr, format!("{POST}Transfer-Encoding: chunked\r\n\r\n{body}").as_bytes()).await;
         assert_eq!(status(&answer), "400", "{body:?}: {answer}");
         assert!(answer.contains("chunk"), "says what is wrong: {answer}");
@@ -126,7 +126,10 @@ async fn a_body_beyond_the_limit_is_refused_before_it_is_asked_for() {
     assert_eq!(status(&exchange(gateway.addr, expecting.as_bytes()).await), "413");
     let announced = format!("{POST}Content-Length: 100000000\r\n\r\n{}", "x".repeat(1_000_000));
     assert_eq!(status(&exchange(gateway.addr, announced.as_bytes()).await), "413");
-    let chunked = format!("{POST}Transfer-Encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
+    let chunked = format!(
+        "{POST}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(1001)
+    );
     assert_eq!(status(&exchange(gateway.addr, chunked.as_bytes()).await), "413");
     assert_eq!(wrapper.requests(), 0);
     assert_unharmed(gateway).await;

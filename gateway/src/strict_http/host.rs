@@ -1,4 +1,7 @@
-//! The host that a request names, in its `Host` header and in an absolute target.
+//! The host that a request names, in its `Host` header and in its target.
+
+use http::header::{HOST, HeaderMap};
+use http::{HeaderValue, Uri};
 
 use super::violation::Violation;
 
@@ -74,4 +77,20 @@ fn absolute(target: &[u8]) -> Option<Authority<'_>> {
     }
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     Authority::parse(&rest[..end])
+}
+
+/// Checks the hosts of a request over HTTP/2: `:authority`, `Host` or both, which then must agree (RFC 9113, 8.3.1).
+pub(super) fn check_http2_hosts(uri: &Uri, headers: &HeaderMap) -> Result<(), Violation> {
+    let mut hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Violation::SeveralHosts);
+    }
+    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let parse = |text| Authority::parse(text).ok_or(Violation::Host);
+    match (authority.map(parse).transpose()?, host.map(parse).transpose()?) {
+        (None, None) => Err(Violation::NoHost),
+        (Some(authority), Some(host)) if !authority.is_same(&host) => Err(Violation::HostMismatch),
+        _ => Ok(()),
+    }
 }

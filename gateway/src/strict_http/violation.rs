@@ -4,6 +4,8 @@ use std::error::Error;
 
 use http::{Request, StatusCode, Version};
 
+use super::host::check_http2_hosts;
+
 /// A request that is refused before anything acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(crate) enum Violation {
@@ -126,13 +128,17 @@ impl Violation {
         }
     }
 
-    /// The violation that a connection's filter put in the place of `request`, if it did.
+    /// What is wrong with `request`, if something is: what the connection's filter put in its place over HTTP/1, and
+    /// contradicting hosts over HTTP/2, which hyper hands on.
     ///
     /// The filter does not write to the connection itself: answers to earlier requests on it may still be on their way.
     /// It hands a request on that says what was wrong, and the service answers it in its turn. Nobody else can send
     /// this method over HTTP/1: the filter refuses it.
     pub(crate) fn in_request<B>(request: &Request<B>) -> Option<Self> {
-        if request.version() != Version::HTTP_11 || request.method().as_str() != REFUSED_METHOD {
+        if request.version() == Version::HTTP_2 {
+            return check_http2_hosts(request.uri(), request.headers()).err();
+        }
+        if request.method().as_str() != REFUSED_METHOD {
             return None;
         }
         let code = request.uri().path().strip_prefix('/')?.parse::<usize>().ok()?;

@@ -1,6 +1,7 @@
 //! HTTP/2 frames by hand (RFC 9113, RFC 7541), for what no honest client sends.
 
 #![allow(unreachable_pub, reason = "a module of a test binary")]
+
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
