@@ -1,5 +1,7 @@
 //! Hostile HTTP/1 over raw sockets, against a gateway with a replica behind it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
 //! Hostile HTTP/2 in hand-made frames, against a gateway with a replica behind it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod h2_frames;
 mod support;
 
