@@ -14,6 +14,8 @@ mod probe;
 mod respond;
 mod route;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::{convert::Infallible, panic::AssertUnwindSafe};
 

@@ -206,6 +206,23 @@ impl Serving {
     }
 }
 
+#[cfg(test)]
+impl Serving {
+    /// Serves any backend to requests without a revision, so that a model's faults can be tested through the whole server.
+    pub(crate) fn serve_backend(
+        &self,
+        backend: Box<dyn model_wrapper_protocol::Backend>,
+        spec: &ModelSpec,
+    ) -> Result<(), ModelError> {
+        let loaded = Loaded { backend, digest: String::new(), phases: Phases::default() };
+        let model = ServedModel::start(loaded, spec, self.inner.gate.clone(), self.inner.metrics.clone())?;
+        let (identity, phases) = (Identity::Anonymous, Phases::default());
+        let service = Service { model: Arc::new(model), identity, digest: String::new(), phases };
+        self.inner.enter(Held::Serving(Arc::new(service)));
+        Ok(())
+    }
+}
+
 // === impl Inner ===
 
 impl Inner {

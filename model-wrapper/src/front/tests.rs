@@ -1,0 +1,174 @@
+//! Models that misbehave, behind the whole front. Real models, clients and hostile requests are in tests/front.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use model_wrapper_onnx::{LIBRARY_VARIABLE, Runtime};
+use model_wrapper_protocol::{Backend, Cancel, DataType, ModelMetadata, Tensor, TensorMetadata};
+use prometheus::Registry;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::{metrics::WrapperMetrics, serving::ModelSpec};
+
+/// What the model does, by the first byte of its input.
+const ECHO: u8 = 0;
+const HANG: u8 = 1;
+const PANIC: u8 = 2;
+const HUGE: u8 = 3;
+
+/// Bytes of the huge answer: far more than any buffer on its way.
+const HUGE_BYTES: usize = 32 << 20;
+
+/// A model with the faults that a runtime can have. Hanging, it heeds no cancel, until it is let go.
+struct FakeModel {
+    metadata: ModelMetadata,
+    let_go: Arc<AtomicBool>,
+}
+
+impl Backend for FakeModel {
+    fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+
+    fn run(&mut self, inputs: &[Tensor], _: &[String]) -> Result<Vec<Tensor>, InferError> {
+        let model_wrapper_protocol::TensorData::Fixed(data) = &inputs[0].data else {
+            return Err(InferError::Internal("not fixed".into()));
+        };
+        let answer = match data[0] {
+            HANG => {
+                while !self.let_go.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                data.clone()
+            }
+            PANIC => panic!("a fake fault"),
+            HUGE => Bytes::from(vec![7; HUGE_BYTES]),
+            _ => data.clone(),
+        };
+        Ok(vec![Tensor::fixed("y", DataType::Uint8, vec![answer.len()], answer)?])
+    }
+
+    fn canceller(&self) -> Arc<dyn Cancel> {
+        struct Deaf;
+        impl Cancel for Deaf {
+            fn cancel(&self) {}
+        }
+        Arc::new(Deaf)
+    }
+}
+
+/// A front that serves the fake model; its thread is let go when this is dropped.
+struct Served {
+    connection: SendRequest<Full<Bytes>>,
+    let_go: Arc<AtomicBool>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.let_go.store(true, Ordering::SeqCst);
+    }
+}
+
+fn runtime() -> Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let load = || {
+        let library =
+            std::env::var_os(LIBRARY_VARIABLE).expect("cargo sets it to the library that `make test` fetches");
+        Runtime::load(Some(Path::new(&library))).expect("the library loads")
+    };
+    RUNTIME.get_or_init(load).clone()
+}
+
+async fn serve() -> Served {
+    let tensor = |name: &str| TensorMetadata { name: name.into(), datatype: DataType::Uint8, shape: vec![-1] };
+    let metadata = ModelMetadata {
+        name: "fake".into(),
+        versions: vec!["1".into()],
+        platform: "fake_platform".into(),
+        inputs: vec![tensor("x")],
+        outputs: vec![tensor("y")],
+        properties: Vec::new(),
+    };
+    let let_go = Arc::new(AtomicBool::new(false));
+    let registry = Registry::new();
+    let serving = Serving::idle(runtime(), None, WrapperMetrics::register(&registry).unwrap());
+    let backend = FakeModel { metadata, let_go: Arc::clone(&let_go) };
+    serving.serve_backend(Box::new(backend), &ModelSpec::new("fake".into(), PathBuf::new())).unwrap();
+    let front = Front::new(serving, FrontMetrics::register(&registry).unwrap());
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(front.serve(listener, std::future::pending()));
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (connection, driver) = handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(driver);
+    Served { connection, let_go }
+}
+
+impl Served {
+    async fn send(&mut self, request: http::request::Builder, body: String) -> (u16, Option<String>, Bytes) {
+        self.connection.ready().await.unwrap();
+        let request = request.header("host", "test").body(Full::from(body)).unwrap();
+        let response = self.connection.send_request(request).await.unwrap();
+        let reason = response.headers().get(error::REASON).map(|reason| reason.to_str().unwrap().to_owned());
+        (response.status().as_u16(), reason, response.into_body().collect().await.unwrap().to_bytes())
+    }
+
+    async fn infer(&mut self, behaviour: u8, within: &str) -> (u16, Option<String>, Bytes) {
+        let request = Request::post("/v2/models/fake/infer").header("x-request-timeout", within);
+        let body = format!(
+            r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"UINT8","data":[{behaviour}]}}],"outputs":[{{"name":"y","parameters":{{"binary_data":true}}}}]}}"#
+        );
+        self.send(request, body).await
+    }
+
+    async fn ready(&mut self) -> u16 {
+        self.send(Request::get("/v2/models/fake/ready"), String::new()).await.0
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_costs_deadlines_and_nothing_else() {
+    let mut served = serve().await;
+    for _ in 0..2 {
+        let (status, reason, _) = served.infer(HANG, "0.05").await;
+        assert_eq!((status, reason.as_deref()), (504, Some("deadline")));
+        assert_eq!(served.ready().await, 200);
+    }
+    served.let_go.store(true, Ordering::SeqCst);
+    assert_eq!(served.infer(ECHO, "30").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_model_that_panics_costs_its_request() {
+    let mut served = serve().await;
+    for _ in 0..3 {
+        let (status, reason, _) = served.infer(PANIC, "30").await;
+        assert_eq!((status, reason.as_deref()), (500, Some("internal")));
+        assert_eq!(served.infer(ECHO, "30").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_huge_answer_arrives_whole() {
+    let mut served = serve().await;
+    let (status, _, body) = served.infer(HUGE, "60").await;
+    assert_eq!(status, 200);
+    assert!(body.ends_with(&vec![7; HUGE_BYTES]));
+
+    let body = format!(r#"{{"instances":[{HUGE}]}}"#);
+    let (status, _, body) = served.send(Request::post("/v1/models/fake:predict"), body).await;
+    assert_eq!(status, 200);
+    assert_eq!(body.len(), r#"{"predictions":[]}"#.len() + 2 * HUGE_BYTES - 1);
+}
