@@ -14,11 +14,11 @@ use tokio::net::TcpListener;
 use model_wrapper_onnx::{LIBRARY_VARIABLE, Runtime};
 
 use crate::admin::{self, Authority};
+use crate::end;
 use crate::front::{Front, FrontMetrics};
 use crate::inspect::{inspect, name_of};
 use crate::metrics::WrapperMetrics;
 use crate::serving::{DEFAULT_TIMEOUT, Format, ModelSpec, Serving, check_digest};
-use crate::stdin;
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +46,9 @@ enum Command {
         /// Runtime that the models are for.
         #[arg(long, default_value = "onnx")]
         format: Format,
+        /// End when standard input is closed: the parent that holds it is gone.
+        #[arg(long)]
+        exit_on_stdin_close: bool,
         /// Model files.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
@@ -107,7 +110,10 @@ impl Cli {
         telemetry::init();
         let library = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         match self.command {
-            Some(Command::Inspect { format, paths }) => {
+            Some(Command::Inspect { format, exit_on_stdin_close, paths }) => {
+                if exit_on_stdin_close {
+                    end::when_stdin_closes()?;
+                }
                 let runtime = Runtime::load(library.as_deref())?;
                 let failed = inspect(&runtime, format, &paths, std::io::stdout().lock())?;
                 Ok(u8::from(failed > 0))
@@ -125,7 +131,7 @@ impl Serve {
         let wanted = self.wanted()?;
         let authority = self.authority()?;
         if self.exit_on_stdin_close {
-            stdin::exit_when_closed()?;
+            end::when_stdin_closes()?;
         }
         let registry = Registry::new();
         let metrics = WrapperMetrics::register(&registry)?;
@@ -210,7 +216,7 @@ impl Serve {
         front: Front,
         registry: Registry,
     ) -> anyhow::Result<()> {
-        let shutdown = Shutdown::on_signals()?;
+        let shutdown = Shutdown::on_signals_or(end::at_once)?;
         let admin = bind("--admin", self.admin.unwrap_or_else(|| self.default_admin())).await?;
         let metrics = bind("--metrics", self.metrics).await?;
         let traffic = bind("--listen", self.listen).await?;
@@ -242,6 +248,7 @@ impl Serve {
         };
         if tokio::time::timeout(limit, stopped).await.is_err() {
             tracing::warn!(?limit, in_flight = serving.state().in_flight, "stopping with requests unanswered");
+            end::at_once();
         }
         ended.request();
         for server in [admin, metrics] {

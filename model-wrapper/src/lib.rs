@@ -6,9 +6,9 @@
 
 pub mod admin;
 pub mod cli;
+mod end;
 pub mod executor;
 pub mod front;
 pub mod inspect;
 pub mod metrics;
 pub mod serving;
-mod stdin;

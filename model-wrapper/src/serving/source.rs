@@ -84,7 +84,8 @@ pub fn fetch(path: &Path) -> Result<Fetched, SourceError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let folder = canonical(named_folder)?;
+    let folder =
+        std::fs::canonicalize(named_folder).map_err(|error| SourceError::Read { path: path.to_owned(), error })?;
     let model = read_within(&folder, path)?;
     let mut external = BTreeMap::new();
     for location in external_files(&model)? {

@@ -29,6 +29,15 @@ impl Shutdown {
     /// # Errors
     /// The signal handlers could not be installed.
     pub fn on_signals() -> io::Result<Self> {
+        Self::on_signals_or(|| std::process::exit(Self::INSISTED_EXIT_CODE))
+    }
+
+    /// Like [`Self::on_signals`], but a second signal calls `insisted`, which must end the process: for one that cannot bear
+    /// its exit handlers while it works.
+    ///
+    /// # Errors
+    /// The signal handlers could not be installed.
+    pub fn on_signals_or(insisted: fn()) -> io::Result<Self> {
         let shutdown = Self::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -42,7 +51,7 @@ impl Shutdown {
                 }
                 if asked_before {
                     tracing::warn!("second signal: stopping at once");
-                    std::process::exit(Self::INSISTED_EXIT_CODE);
+                    insisted();
                 }
                 asked_before = true;
                 tracing::info!("stopping: finishing what has begun; a second signal stops at once");
