@@ -26,6 +26,17 @@ fn a_deadline_ends_the_run() {
 }
 
 #[test]
+fn a_deadline_ends_a_run_that_was_expected_to_be_brief() {
+    let wrapper = Wrapper::serving("slow", &[]);
+    let mut connection = wrapper.connect();
+    for _ in 0..50 {
+        connection.post(PATH, "", SHORT.replace("[1]}", "[0]}").as_bytes()).ok();
+    }
+    connection.post(PATH, "x-request-timeout: 0.2\r\n", ENDLESS.as_bytes()).refused(504, "deadline");
+    answers(&wrapper);
+}
+
+#[test]
 fn the_servers_own_timeout_caps_the_callers() {
     let wrapper = Wrapper::serving("slow", &["--timeout", "0.2"]);
     wrapper.connect().post(PATH, "x-request-timeout: 3600\r\n", ENDLESS.as_bytes()).refused(504, "deadline");
