@@ -50,7 +50,7 @@ pub enum Outcome<S> {
 /// A bounded queue, first come first served, in which each entry waits at most until its own deadline.
 ///
 /// `T` is what wakes the waiting request, a channel's sender for instance. Every entry leaves once: through
-/// [`Hold::release`], [`Hold::expire`], [`Hold::cancel`] or [`Hold::shut_down`]. All operations cost the logarithm of
+/// [`Hold::release`], [`Hold::cancel`] or [`Hold::shut_down`]. All operations cost the logarithm of
 /// the length; a request that leaves frees its place at once, wherever it stands.
 ///
 /// To miss no free slot, a request joins and then the queue is released, under one lock; and whoever frees a slot or
@@ -104,12 +104,6 @@ impl<T> Hold<T> {
         self.bytes
     }
 
-    /// When [`Hold::expire`] has something to do next.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Moment> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
     /// Joins the end of the queue with `bytes` of body in memory.
     pub fn join(&mut self, waiter: T, bytes: u64, deadline: Moment, now: Moment) -> Result<Ticket, Refusal> {
         if self.state == State::Open && deadline <= now {
@@ -122,7 +116,7 @@ impl<T> Hold<T> {
     }
 
     /// Joins again at a former place: for a request that was released to a replica which then refused it. A deadline
-    /// that has passed meanwhile ends the wait at the next [`Hold::release`] or [`Hold::expire`].
+    /// that has passed meanwhile ends the wait at the next [`Hold::release`].
     pub fn rejoin(&mut self, ticket: Ticket, waiter: T, bytes: u64, deadline: Moment) -> Result<(), Refusal> {
         self.insert(ticket, Entry { bytes, deadline, waiter })
     }
@@ -147,7 +141,7 @@ impl<T> Hold<T> {
     }
 
     /// Ends the waits whose deadline is not after `now`, the earliest deadline first.
-    pub fn expire<S>(&mut self, now: Moment) -> Vec<(T, Outcome<S>)> {
+    fn expire<S>(&mut self, now: Moment) -> Vec<(T, Outcome<S>)> {
         let mut outcomes = Vec::new();
         while let Some(&(deadline, ticket)) = self.deadlines.first()
             && deadline <= now

@@ -58,10 +58,9 @@ fn each_waits_to_its_own_deadline() {
     hold.join(1, 0, at(10), at(0)).unwrap();
     hold.join(2, 0, at(20), at(0)).unwrap();
     assert_eq!(hold.join(3, 0, at(5), at(5)), Err(Refusal::Deadline));
-    assert_eq!(hold.next_deadline(), Some(at(10)));
-    assert_eq!(hold.expire::<Infallible>(at(9)), []);
-    assert_eq!(hold.expire::<Infallible>(at(20)), [(1, Outcome::Deadline), (2, Outcome::Deadline)]);
-    assert_eq!(hold.next_deadline(), Some(at(30)));
+    assert_eq!(release(&mut hold, 0, at(9)), []);
+    assert_eq!(release(&mut hold, 0, at(20)), [(1, Outcome::Deadline), (2, Outcome::Deadline)]);
+    assert_eq!(hold.len(), 1);
 }
 
 #[test]
@@ -81,7 +80,7 @@ fn a_client_that_leaves_frees_its_place() {
     hold.join(4, 25, at(10), at(0)).unwrap();
     assert_eq!(names(&release(&mut hold, 9, at(1))), [0, 2, 3, 4]);
     assert_eq!(hold.cancel(tickets[0]), None, "released before");
-    assert_eq!((hold.bytes(), hold.next_deadline()), (0, None));
+    assert_eq!(hold.bytes(), 0);
 }
 
 #[test]
@@ -102,7 +101,7 @@ fn shutting_down_ends_every_wait_and_lets_nobody_in() {
     let outcomes = hold.shut_down::<Infallible>();
     assert_eq!(outcomes, [(0, Outcome::ShuttingDown), (1, Outcome::ShuttingDown)]);
     assert_eq!(hold.join(2, 0, at(10), at(0)), Err(Refusal::ShuttingDown));
-    assert_eq!((hold.len(), hold.bytes(), hold.next_deadline()), (0, 0, None));
+    assert_eq!((hold.len(), hold.bytes()), (0, 0));
 }
 
 #[derive(Clone, Debug)]
@@ -111,7 +110,6 @@ enum Step {
     Cancel(usize),
     Release(u32),
     Wait(u64),
-    Expire,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -120,7 +118,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Cancel),
         2 => (0u32..3).prop_map(Step::Release),
         1 => (0u64..20).prop_map(Step::Wait),
-        1 => Just(Step::Expire),
     ]
 }
 
@@ -137,6 +134,7 @@ proptest! {
         let mut left = HashSet::new();
         for step in steps {
             let mut gone = Vec::new();
+            let releases = matches!(step, Step::Release(_));
             match step {
                 Step::Join { bytes, patience } => {
                     let name = u32::try_from(tickets.len()).unwrap();
@@ -166,20 +164,14 @@ proptest! {
                     }
                 }
                 Step::Wait(millis) => now += millis,
-                Step::Expire => {
-                    for (name, _) in hold.expire::<Infallible>(at(now)) {
-                        prop_assert!(deadlines[name as usize] <= now);
-                        gone.push(name);
-                    }
-                }
             }
             for name in gone {
                 prop_assert!(left.insert(name), "{} left twice", name);
                 waiting.retain(|other| *other != name);
             }
             prop_assert_eq!(hold.len(), waiting.len());
+            prop_assert!(!releases || waiting.iter().all(|name| deadlines[*name as usize] > now));
             prop_assert!(hold.len() <= LIMITS.requests && hold.bytes() <= LIMITS.bytes);
-            prop_assert_eq!(hold.next_deadline(), waiting.iter().map(|name| at(deadlines[*name as usize])).min());
         }
         let rest: Vec<u32> = hold.shut_down::<Infallible>().into_iter().map(|(name, _)| name).collect();
         prop_assert_eq!(&rest, &waiting);
