@@ -8,6 +8,7 @@
 //! which the kernel does for us even on SIGKILL.
 
 mod lines;
+mod log;
 mod metrics;
 mod process;
 mod store;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::LocalSettings;
 use super::lines::{Announced, Lines};
+use super::log::LogLine;
 use super::metrics::{LocalMetrics, StartOutcome};
 use super::store::{StopSignal, Store};
 use crate::{ClusterError, Lifecycle, Replica, ReplicaUid};
@@ -189,8 +190,9 @@ impl Supervisor {
         let echo = tokio::spawn(async move {
             let mut lines = Lines::new(stderr);
             while let Some(line) = lines.next().await {
-                tracing::info!(target: "wrapper", replica = %name, "{line}");
-                *last_words.lock() = line;
+                let line = LogLine::read(line);
+                line.repeat(&name);
+                *last_words.lock() = line.text;
             }
         });
         Ok((child, echo))
@@ -214,7 +216,7 @@ impl Supervisor {
     /// Keeps stdout empty, so that a replica that writes to it does not block.
     async fn echo(&self, stdout: &mut Lines<ChildStdout>) -> Infallible {
         while let Some(line) = stdout.next().await {
-            tracing::info!(target: "wrapper", replica = %self.name, "{line}");
+            LogLine::read(line).repeat(&self.name);
         }
         std::future::pending().await
     }
