@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -118,39 +118,36 @@ impl AdminClient {
         token: Option<&str>,
     ) -> Result<SpecializeResponse, AdminError> {
         let body = serde_json::to_vec(request).expect("strings, integers and maps with string keys have a JSON form");
-        self.call(self.timeouts.specialize, address, (Method::POST, "/specialize"), body.into(), token).await
+        let mut call = Request::post("/specialize").header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            call = call.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        self.call(self.timeouts.specialize, address, call, body.into()).await
     }
 
     /// `GET /state`.
     pub async fn state(&self, address: SocketAddr) -> Result<StateResponse, AdminError> {
-        self.call(self.timeouts.state, address, (Method::GET, "/state"), Bytes::new(), None).await
+        self.call(self.timeouts.state, address, Request::get("/state"), Bytes::new()).await
     }
 
     /// `POST /wait-for-drain`: the wrapper takes no new requests from now on; returns when none is left, or with 504 as
     /// [`AdminError::Unexpected`] when some still run after `deadline`.
     pub async fn wait_for_drain(&self, address: SocketAddr, deadline: Duration) -> Result<DrainResponse, AdminError> {
-        let path = format!("/wait-for-drain?timeoutMs={}", deadline.as_millis());
-        self.call(deadline + DRAIN_GRACE, address, (Method::POST, &path), Bytes::new(), None).await
+        let call = Request::post(format!("/wait-for-drain?timeoutMs={}", deadline.as_millis()));
+        self.call(deadline + DRAIN_GRACE, address, call, Bytes::new()).await
     }
 
     async fn call<T: DeserializeOwned>(
         &self,
         timeout: Duration,
         address: SocketAddr,
-        (method, path): (Method, &str),
+        call: http::request::Builder,
         body: Bytes,
-        token: Option<&str>,
     ) -> Result<T, AdminError> {
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, address.to_string());
-        if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request
+        let request = call
+            .header(header::HOST, address.to_string())
             .body(Full::new(body))
-            .map_err(|error| AdminError::Unreachable(format!("request to {path} cannot be built: {error}")))?;
+            .map_err(|error| AdminError::Unreachable(format!("the request cannot be built: {error}")))?;
         within(timeout, async {
             let (response, lease) = self.connections.send(address, request).await?;
             let status = response.status();

@@ -1,4 +1,5 @@
 //! Every element type gives what Python's onnxruntime gives, bit for bit.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod fixture;
 

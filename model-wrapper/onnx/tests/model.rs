@@ -1,4 +1,5 @@
 //! Loading, running and cancelling real models.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod fixture;
 

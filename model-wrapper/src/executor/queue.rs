@@ -100,10 +100,9 @@ impl Shared {
             window.arrived(now);
             batch::rows(&request)
         });
-        if state.queue.is_empty() && state.pace.is_brief(size(&request.inputs)) && !state.would_wait(rows, now) {
-            if let Some(backend) = state.backend.take() {
-                return Submitted::Done(self.run_inline(state, backend, &request, deadline));
-            }
+        let here = state.queue.is_empty() && state.pace.is_brief(size(&request.inputs)) && !state.would_wait(rows, now);
+        if here && let Some(backend) = state.backend.take() {
+            return Submitted::Done(self.run_inline(state, backend, &request, deadline));
         }
         if state.queue.len() >= self.queue_length {
             return Submitted::Done(Err(InferError::Busy { limit: self.queue_length }));

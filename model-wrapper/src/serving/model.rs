@@ -81,10 +81,10 @@ pub fn load(runtime: &Runtime, spec: &ModelSpec) -> Result<Loaded, ModelError> {
             Box::new(OnnxModel::load(runtime, &fetched.files, &options)?)
         }
     };
-    if spec.batching.is_some() {
-        if let Some(obstacle) = executor::obstacle(backend.metadata()) {
-            return Err(ModelError::Batching(obstacle));
-        }
+    if spec.batching.is_some()
+        && let Some(obstacle) = executor::obstacle(backend.metadata())
+    {
+        return Err(ModelError::Batching(obstacle));
     }
     let total = started.elapsed();
     let phases = Phases { fetch_us: micros(read), load_us: micros(total - read), total_us: micros(total) };

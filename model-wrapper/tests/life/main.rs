@@ -1,4 +1,5 @@
 //! A wrapper's life from outside: the real binary, real models, its ports, signals and the end.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod bounds;
 mod claims;
