@@ -264,7 +264,9 @@ impl State {
         };
         let reported = (revision, claim);
         let other_claim = |a: &Activation| a.claim != reported.1;
-        if pod.published.as_ref().is_some_and(|published| *published != reported)
+        let on_its_way_out = pod.stop != Stop::Not || pod.doomed || pod.gone;
+        if on_its_way_out
+            || pod.published.as_ref().is_some_and(|published| *published != reported)
             || pod.activation.as_ref().is_some_and(other_claim)
         {
             work.effects.push(Effect::Gone { uid, revision: reported.0 });

@@ -34,7 +34,7 @@ pub(crate) enum Action {
     Watch { deposed: bool, uid: Uid },
     /// The new leader hears of a replica that the gateway uses.
     Report { revision: RevisionKey, uid: Uid, claim: ClaimId },
-    /// Nothing else is to be waited for: time passes.
+    /// Time passes: when nothing else is waited for, or all the same.
     Tick { deposed: bool },
     /// The leader dies.
     Crash,
@@ -155,7 +155,7 @@ impl ClaimModel {
         }
         actions.extend((0..leader.late.len()).map(|index| Action::Deliver { deposed, index }));
         actions.extend(leader.unseen.iter().map(|uid| Action::Watch { deposed, uid: uid.clone() }));
-        if leader.calls.is_empty() && leader.late.is_empty() && leader.unseen.is_empty() && leader.reports.is_empty() {
+        if waits_only_for_time(leader) || budget.hurries > 0 {
             let due = leader.state.next_wake().filter(|_| self.safeguards.removals);
             actions.extend(due.map(|_| Action::Tick { deposed }));
         }
@@ -164,19 +164,10 @@ impl ClaimModel {
     /// Nothing is on its way and nothing is waited for.
     pub(crate) fn is_at_rest(&self, world: &World) -> bool {
         let at_rest = |leader: &Leader| {
-            leader.calls.is_empty()
-                && leader.late.is_empty()
-                && leader.unseen.is_empty()
-                && leader.reports.is_empty()
-                && (leader.state.next_wake().is_none() || !self.safeguards.removals)
+            waits_only_for_time(leader) && (leader.state.next_wake().is_none() || !self.safeguards.removals)
         };
         let swept = world.addresses.iter().flatten().all(|pod| !is_sweepable(pod));
-        let requests_go_right = world.gateway.keys().all(|uid| !world.is_misdirected(uid));
-        world.leader.as_ref().is_some_and(at_rest)
-            && world.deposed.is_none()
-            && world.orphans.is_empty()
-            && swept
-            && requests_go_right
+        world.leader.as_ref().is_some_and(at_rest) && world.deposed.is_none() && world.orphans.is_empty() && swept
     }
 }
 
@@ -201,7 +192,6 @@ impl Model for ClaimModel {
             now: Moment::from_micros(1),
             budget: self.budget,
             fault: None,
-            adopted: false,
         };
         for address in 0..self.pool {
             world.birth(address, None);
@@ -341,8 +331,11 @@ impl Model for ClaimModel {
                 world.step(false, Event::Reported { revision, uid, claim });
             }
             Action::Tick { deposed } => {
-                let leader = if deposed { &world.deposed } else { &world.leader };
-                world.now = world.now.max(leader.as_ref()?.state.next_wake()?);
+                let leader = (if deposed { &world.deposed } else { &world.leader }).as_ref()?;
+                if !waits_only_for_time(leader) {
+                    world.budget.hurries -= 1;
+                }
+                world.now = world.now.max(leader.state.next_wake()?);
                 world.step(deposed, Event::Tick);
             }
             Action::Crash => {
@@ -428,9 +421,8 @@ impl Model for ClaimModel {
             }),
             Property::always("what waits for time goes on when it passes", |model, world: &World| {
                 let Some(leader) = &world.leader else { return true };
-                let waits = leader.calls.is_empty() && leader.late.is_empty() && leader.unseen.is_empty();
                 let due = leader.state.next_wake().is_some() && model.safeguards.removals && world.fault.is_none();
-                !(waits && leader.reports.is_empty() && due)
+                !(waits_only_for_time(leader) && due)
                     || model.next_state(world, Action::Tick { deposed: false }).is_some()
             }),
             Property::sometimes("everything serves", |model, world: &World| {
@@ -438,6 +430,10 @@ impl Model for ClaimModel {
             }),
         ]
     }
+}
+
+fn waits_only_for_time(leader: &Leader) -> bool {
+    leader.calls.is_empty() && leader.late.is_empty() && leader.unseen.is_empty() && leader.reports.is_empty()
 }
 
 /// A read that nobody waits for any more has no effect.

@@ -77,6 +77,8 @@ pub(crate) struct Budget {
     pub(crate) repeats: u8,
     pub(crate) rejections: u8,
     pub(crate) scale_changes: u8,
+    /// Time passes although replies are awaited.
+    pub(crate) hurries: u8,
 }
 
 /// The safeguards outside the protocol. The product's are all on; a model without one must break.
@@ -84,10 +86,8 @@ pub(crate) struct Budget {
 pub(crate) struct Safeguards {
     /// A new leader is told which replicas the gateway uses.
     pub(crate) reports: bool,
-    /// Surplus replicas are taken out when the leader says so.
+    /// Replicas are taken out when the leader says so.
     pub(crate) removals: bool,
-    /// A wrapper refuses a specialize call that means another replica.
-    pub(crate) uid_check: bool,
     /// A wrapper refuses a second claim.
     pub(crate) claim_lock: bool,
     /// A write is conditional on label and claim.
@@ -97,14 +97,8 @@ pub(crate) struct Safeguards {
 }
 
 impl Safeguards {
-    pub(crate) const ALL: Self = Self {
-        reports: true,
-        removals: true,
-        uid_check: true,
-        claim_lock: true,
-        write_test: true,
-        identity_check: true,
-    };
+    pub(crate) const ALL: Self =
+        Self { reports: true, removals: true, claim_lock: true, write_test: true, identity_check: true };
 }
 
 /// The whole world.
@@ -125,7 +119,6 @@ pub(crate) struct World {
     pub(crate) budget: Budget,
     /// Something that must never happen has.
     pub(crate) fault: Option<&'static str>,
-    pub(crate) adopted: bool,
 }
 
 pub(crate) fn fit() -> Arc<FitKey> {
@@ -257,7 +250,7 @@ impl World {
             Effect::Specialize { uid, claim, revision, .. } => {
                 let outcome = match self.listening(call.address) {
                     None => LoadOutcome::Unreachable,
-                    Some(pod) if safeguards.uid_check && pod.uid != *uid => LoadOutcome::Conflict,
+                    Some(pod) if pod.uid != *uid => LoadOutcome::Conflict,
                     Some(pod) => match &pod.holds {
                         Some((held, _)) if safeguards.claim_lock && held != claim => LoadOutcome::Conflict,
                         Some(_) if pod.failed => LoadOutcome::Rejected { message: "bad".into() },
@@ -290,6 +283,7 @@ impl World {
                 safeguards.removals.then(|| Event::RemovalAcked { uid: uid.clone(), claim: claim.clone() })
             }
             Effect::Drain { uid, claim } => Some(Event::Drained { uid: uid.clone(), claim: claim.clone() }),
+            Effect::Delete { .. } if !safeguards.removals => None,
             Effect::Delete { uid, claim, label } => {
                 let passes = |pod: &Pod| {
                     pod.label == *label && pod.ownership.as_ref().is_some_and(|owner| owner.claim == *claim)
@@ -374,14 +368,6 @@ impl World {
             Effect::Condition { .. } => return,
             _ => None,
         };
-        if let Effect::Write { ticket, from: Label::Idle, .. } = &effect
-            && self
-                .pod(&ticket.uid)
-                .is_some_and(|pod| pod.holds.as_ref().is_some_and(|(held, _)| *held == ticket.claim))
-            && self.gateway.contains_key(&ticket.uid)
-        {
-            self.adopted = true;
-        }
         let slot = if deposed { &mut self.deposed } else { &mut self.leader };
         if let Some(leader) = slot {
             leader.calls.insert(Call { effect, address });
