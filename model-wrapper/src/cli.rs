@@ -18,7 +18,7 @@ use crate::end;
 use crate::front::{Front, FrontMetrics};
 use crate::inspect::{inspect, name_of};
 use crate::metrics::WrapperMetrics;
-use crate::serving::{DEFAULT_TIMEOUT, Format, ModelSpec, Serving, check_digest};
+use crate::serving::{DEFAULT_TIMEOUT, Format, ModelSpec, Serving, check_digest, check_name};
 
 #[cfg(test)]
 mod tests;
@@ -165,8 +165,10 @@ impl Serve {
             return Ok(None);
         };
         let name = match &self.name {
-            Some(name) if !name.is_empty() => name.clone(),
-            Some(_) => bail!("--name is empty"),
+            Some(name) => {
+                check_name(name).context("--name")?;
+                name.clone()
+            }
             None => name_of(path).map_err(anyhow::Error::msg)?,
         };
         let timeout = match self.timeout {

@@ -7,7 +7,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ impl Inspector {
             let mut line = Vec::new();
             let mut bounded = (&mut lines).take(MAX_LINE_BYTES);
             match tokio::time::timeout(self.timeout, bounded.read_until(b'\n', &mut line)).await {
-                Err(_) => break Err(format!("it did not load within {} s", self.timeout.as_secs())),
+                Err(_) => break Err(format!("it did not load within {} s", self.timeout.as_secs_f64())),
                 Ok(Err(error)) => break Err(format!("its inspection could not be read: {error}")),
                 Ok(Ok(0)) => break Ok(()),
                 Ok(Ok(_)) => match parse(&line) {
@@ -144,9 +144,10 @@ impl Inspector {
 
     fn spawn(&self, format: ModelFormat, paths: &[PathBuf]) -> std::io::Result<Child> {
         let mut command = Command::new(&self.wrapper);
-        command.arg("inspect").arg("--format").arg(format.as_str()).args(paths.iter().map(|path| path as &Path));
+        // it holds the other end of its stdin: should this process be killed, it ends too
+        command.args(["inspect", "--exit-on-stdin-close", "--format", format.as_str()]).args(paths);
         command.envs(&self.environment);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn()
     }
 }

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use gateway_policy::Moment;
 use parking_lot::Mutex;
 use poolctl_cluster::{
-    Cluster, Expected, Lifecycle, NewReplica, Patch, Replica, ReplicaEvent, ReplicaState, ReplicaUid, Transition,
+    Cluster, Expected, Lifecycle, NewReplica, Patch, ReplicaEvent, ReplicaState, ReplicaUid, Transition,
 };
 use poolctl_runtime::Shutdown;
 use prometheus::Registry;
@@ -69,7 +69,7 @@ impl PoolStatus {
 }
 
 enum Answer {
-    Created(PoolKey, Result<Arc<Replica>, String>),
+    Created(PoolKey, Result<ReplicaUid, String>),
     Settled(PoolKey, ReplicaUid),
 }
 
@@ -188,7 +188,7 @@ impl<C: Cluster> PoolController<C> {
                     self.shared.metrics.count_failure(&key);
                 }
                 if let Some(pool) = pools.get_mut(&key) {
-                    pool.state.created(outcome.as_deref().map_err(Clone::clone), now);
+                    pool.state.created(outcome, now);
                 }
             }
             Answer::Settled(key, uid) => {
@@ -239,7 +239,7 @@ async fn perform<C: Cluster>(cluster: C, spec: PoolSpec, action: Action, answers
     let answer = match action {
         Action::Create => {
             let created = cluster.create(new_replica(spec)).await;
-            Answer::Created(key, created.map(Arc::new).map_err(|error| error.to_string()))
+            Answer::Created(key, created.map(|replica| replica.uid).map_err(|error| error.to_string()))
         }
         Action::Retire(uid) => {
             retire(&cluster, &uid).await;

@@ -79,6 +79,10 @@ pub struct PoolState {
     members: BTreeMap<ReplicaUid, Member>,
     /// Creations that were not answered yet.
     creating: u32,
+    /// Created, but not shown by the watch yet.
+    expected: BTreeSet<ReplicaUid>,
+    /// Gone while a creation was not answered: the answer may name one of them.
+    gone: BTreeSet<ReplicaUid>,
     /// Replicas with an action under way.
     busy: BTreeSet<ReplicaUid>,
     /// The first claim since the last creation, and the last time that one was made or began to serve.
@@ -122,6 +126,8 @@ impl PoolState {
             synced: false,
             members: BTreeMap::new(),
             creating: 0,
+            expected: BTreeSet::new(),
+            gone: BTreeSet::new(),
             busy: BTreeSet::new(),
             claims: None,
             failures: 0,
@@ -141,9 +147,10 @@ impl PoolState {
         desired_size(self.sizing)
     }
 
-    /// All replicas that existed when the watch began are known.
-    pub const fn synced(&mut self) {
+    /// All replicas that exist are known.
+    pub fn synced(&mut self) {
         self.synced = true;
+        self.expected.clear();
     }
 
     /// A replica of this pool exists and looks like this.
@@ -169,6 +176,7 @@ impl PoolState {
             let first = self.claims.map_or(now, |(first, _)| first);
             self.claims = Some((first, now));
         }
+        self.expected.remove(&replica.uid);
         self.members.insert(replica.uid.clone(), Member { state: replica.state, phase });
     }
 
@@ -176,16 +184,26 @@ impl PoolState {
     pub fn deleted(&mut self, uid: &ReplicaUid) {
         self.members.remove(uid);
         self.busy.remove(uid);
+        self.expected.remove(uid);
+        if self.creating > 0 {
+            self.gone.insert(uid.clone());
+        }
     }
 
-    /// The answer to an [`Action::Create`]: the replica, or why there is none.
-    pub fn created(&mut self, outcome: Result<&Replica, String>, now: Moment) {
+    /// The answer to an [`Action::Create`]: the replica, or why there is none. The watch may show the replica before or
+    /// after, in any state.
+    pub fn created(&mut self, outcome: Result<ReplicaUid, String>, now: Moment) {
         self.creating = self.creating.saturating_sub(1);
         match outcome {
-            // the watch may have reported it before, in a later state
-            Ok(replica) if !self.members.contains_key(&replica.uid) => self.applied(replica, now),
-            Ok(_) => {}
+            Ok(uid) => {
+                if !self.members.contains_key(&uid) && !self.gone.contains(&uid) {
+                    self.expected.insert(uid);
+                }
+            }
             Err(reason) => self.failed(reason, now),
+        }
+        if self.creating == 0 {
+            self.gone.clear();
         }
     }
 
@@ -209,7 +227,7 @@ impl PoolState {
     /// Replicas by what they are to the pool.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts { starting: self.creating, ..Counts::default() };
+        let mut counts = Counts { starting: self.unseen(), ..Counts::default() };
         for member in self.members.values() {
             match (member.state, member.phase) {
                 (ReplicaState::Idle, Phase::Ready { .. }) => counts.idle += 1,
@@ -228,11 +246,13 @@ impl PoolState {
         let mut actions: Vec<Action> = self.leftovers().into_iter().map(Action::Sweep).collect();
         let counts = self.counts();
         let (have, size) = (counts.idle + counts.starting, self.size());
-        if have > size {
-            actions.extend(self.surplus(have - size).into_iter().map(Action::Retire));
+        // the watch may show a new replica before its creation is answered: only what it shows is surplus
+        let shown = have - self.unseen();
+        if shown > size {
+            actions.extend(self.surplus(shown - size).into_iter().map(Action::Retire));
         } else if self.synced && now >= self.refill_from() {
             let room = self.pacing.starting.saturating_sub(counts.starting);
-            let missing = (size - have).min(room);
+            let missing = size.saturating_sub(have).min(room);
             if missing > 0 {
                 self.claims = None;
             }
@@ -255,6 +275,12 @@ impl PoolState {
         let refill = waits.then(|| self.refill_from());
         let proof = (self.failures > 0).then(|| self.oldest_ready().map(|since| since + self.pacing.stable)).flatten();
         refill.into_iter().chain(proof).filter(|wake| *wake > now).min()
+    }
+
+    /// Replicas on their way that the watch does not show yet; while creations are not answered, some may be counted
+    /// twice.
+    fn unseen(&self) -> u32 {
+        self.creating.saturating_add(u32::try_from(self.expected.len()).unwrap_or(u32::MAX))
     }
 
     fn refill_from(&self) -> Moment {

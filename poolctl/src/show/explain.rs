@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::admin::messages::{Explanation, NextRequest, PlanExplanation};
 
-use super::status::{cold_start, models_table};
+use super::status::models_table;
 use super::table::{Align, Table};
 
 pub(super) fn render(explanation: &Explanation) -> String {
@@ -14,9 +14,6 @@ pub(super) fn render(explanation: &Explanation) -> String {
         if !condition.message.is_empty() {
             line(&mut text, format_args!("{}: {}: {}", condition.type_, condition.reason, condition.message));
         }
-    }
-    if let Some(phases) = &model.last_cold_start {
-        line(&mut text, format_args!("Last cold start: {}", cold_start(phases)));
     }
     line(&mut text, format_args!("\nWhy these replicas"));
     match &explanation.plan {
@@ -45,7 +42,7 @@ fn plan_text(text: &mut String, plan: &PlanExplanation) {
         line(text, format_args!("  {} gateways are silent: nothing is scaled down", plan.silent_gateways));
     }
     let objective = plan.objective_ms.map_or_else(|| "none".to_owned(), |millis| format!("{millis:.0} ms"));
-    line(text, format_args!("  Objective: {objective} per request; the plan is {}", plan.fit));
+    line(text, format_args!("  Objective: {objective} per request; the plan {}", fit(&plan.fit)));
 
     let mut variants = Table::new(&[
         ("  DEVICE", Align::Left),
@@ -92,6 +89,15 @@ fn plan_text(text: &mut String, plan: &PlanExplanation) {
     if !mixes.is_empty() {
         line(text, format_args!("\nMixes that were weighed"));
         text.push_str(&mixes.to_string());
+    }
+}
+
+fn fit(word: &str) -> &str {
+    match word {
+        "within-objective" => "keeps it",
+        "objective-missed" => "carries the load, but no mix keeps it",
+        "overloaded" => "is all there can be, and does not carry the load",
+        other => other,
     }
 }
 

@@ -55,7 +55,7 @@ fn pool(size: u32) -> PoolState {
 
 /// Answers a creation and makes the replica ready.
 fn start(pool: &mut PoolState, uid: &str, now: Moment) {
-    pool.created(Ok(&replica(uid, ReplicaState::Idle, Lifecycle::Starting)), now);
+    pool.created(Ok(ReplicaUid(uid.to_owned())), now);
     pool.applied(&replica(uid, ReplicaState::Idle, ready()), now);
 }
 
@@ -74,7 +74,9 @@ fn it_fills_one_by_one_and_then_rests() {
     let mut pool = pool(2);
     assert_eq!(pool.plan(at(0)), [Action::Create]);
     assert_eq!(pool.plan(at(1)), [], "the one being created counts");
-    pool.created(Ok(&replica("a", ReplicaState::Idle, Lifecycle::Starting)), at(2));
+    pool.created(Ok(ReplicaUid("a".to_owned())), at(2));
+    assert_eq!(pool.plan(at(2)), [], "the one that does not show yet counts");
+    pool.applied(&replica("a", ReplicaState::Idle, Lifecycle::Starting), at(2));
     assert_eq!(pool.plan(at(2)), [], "the one starting counts");
     pool.applied(&replica("a", ReplicaState::Idle, ready()), at(100));
     assert_eq!(pool.plan(at(100)), [Action::Create]);
@@ -146,7 +148,7 @@ fn one_crash_is_made_good_at_once_and_more_are_not() {
             assert_eq!(pool.plan(now), [Action::Create]);
         }
         waits.push(now.saturating_since(began).as_millis());
-        pool.created(Ok(&replica(&format!("crash-{}", crash + 1), ReplicaState::Idle, Lifecycle::Starting)), now);
+        pool.created(Ok(ReplicaUid(format!("crash-{}", crash + 1))), now);
     }
     assert_eq!(waits, [0, 250, 500, 1000, 2000, 2000, 2000]);
     assert_eq!(pool.failure(), Some("signal 9"));
@@ -188,7 +190,8 @@ fn shrinking_retires_what_cannot_be_claimed_yet_then_the_youngest() {
         start(&mut pool, uid, at(millis));
     }
     assert_eq!(pool.plan(at(20)), [Action::Create]);
-    pool.created(Ok(&replica("starting", ReplicaState::Idle, Lifecycle::Starting)), at(20));
+    pool.created(Ok(ReplicaUid("starting".to_owned())), at(20));
+    pool.applied(&replica("starting", ReplicaState::Idle, Lifecycle::Starting), at(20));
     pool.resize(Sizing::exactly(1));
     let retire = |uid: &str| Action::Retire(ReplicaUid(uid.to_owned()));
     assert_eq!(pool.plan(at(30)), [retire("starting"), retire("young")]);
@@ -199,6 +202,19 @@ fn shrinking_retires_what_cannot_be_claimed_yet_then_the_youngest() {
     pool.deleted(&ReplicaUid("starting".to_owned()));
     assert_eq!(pool.plan(at(40)), []);
     assert_eq!(pool.counts(), Counts { idle: 1, claimed: 1, ..Counts::default() });
+}
+
+#[test]
+fn a_replica_that_shows_before_its_creation_is_answered_is_one_replica() {
+    let mut pool = full(1);
+    pool.applied(&replica("0", ReplicaState::Serving, ready()), at(0));
+    assert_eq!(pool.plan(at(50)), [Action::Create]);
+    let new = replica("new", ReplicaState::Idle, Lifecycle::Starting);
+    pool.applied(&new, at(51));
+    assert_eq!(pool.plan(at(51)), []);
+    pool.created(Ok(new.uid), at(52));
+    assert_eq!(pool.plan(at(52)), []);
+    assert_eq!(pool.counts(), Counts { starting: 1, claimed: 1, ..Counts::default() });
 }
 
 #[test]
@@ -220,7 +236,11 @@ fn a_dead_replica_of_a_model_is_left_to_its_owner() {
 /// A small cluster: what the pool asks for happens, in any order, with crashes and claims between.
 #[derive(Clone, Debug)]
 enum Step {
-    Answer { refused: bool },
+    /// A creation shows on the watch before it is answered.
+    Appear,
+    Answer {
+        refused: bool,
+    },
     Ready(usize),
     Claim(usize),
     Crash(usize),
@@ -231,6 +251,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
+        2 => Just(Step::Appear),
         3 => any::<bool>().prop_map(|refused| Step::Answer { refused }),
         3 => (0_usize..8).prop_map(Step::Ready),
         2 => (0_usize..8).prop_map(Step::Claim),
@@ -246,6 +267,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct FakeCluster {
     replicas: BTreeMap<String, (ReplicaState, Lifecycle)>,
     creations: u32,
+    unanswered: Vec<Replica>,
     made: u32,
     endings: Vec<ReplicaUid>,
 }
@@ -287,19 +309,35 @@ impl FakeCluster {
         pool.settled(&uid);
     }
 
-    fn answer(&mut self, pool: &mut PoolState, refused: bool, now: Moment) {
-        if self.creations == 0 {
-            return;
-        }
-        self.creations -= 1;
-        if refused {
-            pool.created(Err("refused".to_owned()), now);
-            return;
-        }
+    fn make(&mut self) -> Replica {
         self.made += 1;
         let uid = format!("r{}", self.made);
         self.replicas.insert(uid.clone(), (ReplicaState::Idle, Lifecycle::Starting));
-        pool.created(Ok(&replica(&uid, ReplicaState::Idle, Lifecycle::Starting)), now);
+        replica(&uid, ReplicaState::Idle, Lifecycle::Starting)
+    }
+
+    fn appear(&mut self, pool: &mut PoolState, now: Moment) {
+        if self.creations > 0 {
+            self.creations -= 1;
+            let made = self.make();
+            pool.applied(&made, now);
+            self.unanswered.push(made);
+        }
+    }
+
+    fn answer(&mut self, pool: &mut PoolState, refused: bool, now: Moment) {
+        if let Some(made) = self.unanswered.pop() {
+            pool.created(Ok(made.uid), now);
+        } else if self.creations > 0 {
+            self.creations -= 1;
+            if refused {
+                pool.created(Err("refused".to_owned()), now);
+            } else {
+                let made = self.make();
+                pool.created(Ok(made.uid.clone()), now);
+                pool.applied(&made, now);
+            }
+        }
     }
 }
 
@@ -311,6 +349,7 @@ proptest! {
         let mut now = at(0);
         for step in steps {
             match step {
+                Step::Appear => cluster.appear(&mut pool, now),
                 Step::Answer { refused } => cluster.answer(&mut pool, refused, now),
                 Step::Ready(index) => {
                     if let Some(uid) = cluster.nth(index, |(_, lifecycle)| *lifecycle == Lifecycle::Starting) {

@@ -1,1 +1,45 @@
+use super::*;
 
+/// What a terminal shows after these bytes: the sequences that the console uses, and no others.
+fn terminal(bytes: &str) -> String {
+    let mut lines = vec![String::new()];
+    let mut row = 0_usize;
+    let mut rest = bytes;
+    while let Some(c) = rest.chars().next() {
+        if let Some(tail) = rest.strip_prefix("\x1b[J") {
+            lines.truncate(row + 1);
+            lines[row].clear();
+            rest = tail;
+        } else if let Some(tail) = rest.strip_prefix("\x1b[") {
+            let (count, tail) = tail.split_once('A').expect("only cursor up is used");
+            row -= count.parse::<usize>().expect("a number of lines");
+            rest = tail;
+        } else {
+            match c {
+                '\n' => {
+                    row += 1;
+                    if row == lines.len() {
+                        lines.push(String::new());
+                    }
+                }
+                '\r' => {}
+                c => lines[row].push(c),
+            }
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn the_table_stays_below_the_log() {
+    let (old, new) = ("\nMODEL\ndigits 0/0\n", "\nMODEL\ndigits 1/1\nletters 0/0\n");
+    let mut bytes = replace("", "", old);
+    assert_eq!(terminal(&bytes), old);
+    bytes += &replace(old, "started\n", old);
+    assert_eq!(terminal(&bytes), format!("started\n{old}"));
+    bytes += &replace(old, "", new);
+    assert_eq!(terminal(&bytes), format!("started\n{new}"));
+    bytes += &replace(new, "", "");
+    assert_eq!(terminal(&bytes), "started\n");
+}
