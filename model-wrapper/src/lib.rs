@@ -12,3 +12,6 @@ pub mod front;
 pub mod inspect;
 pub mod metrics;
 pub mod serving;
+
+#[cfg(test)]
+mod test_runtime;

@@ -32,6 +32,7 @@ fn a_revision_says_which_bytes() {
 #[test]
 fn what_cannot_be_meant_is_refused() {
     assert!(error_of(&[]).contains("--model PATH, or --pooled"));
+    assert!(error_of(&["--model", "m.onnx", "--name", ""]).contains("--name"));
     assert!(error_of(&["--model", "m.onnx", "--timeout", "0"]).contains("above 0"));
     assert!(error_of(&["--model", "m.onnx", "--timeout=-1"]).contains("above 0"));
     assert!(Cli::try_parse_from(["model-wrapper", "--model", "m", "--pooled"]).is_err());

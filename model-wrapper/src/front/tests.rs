@@ -1,9 +1,9 @@
 //! Models that misbehave, behind the whole front. Real models, clients and hostile requests are in tests/front.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -13,13 +13,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use model_wrapper_onnx::{LIBRARY_VARIABLE, Runtime};
 use model_wrapper_protocol::{Backend, Cancel, DataType, ModelMetadata, Tensor, TensorMetadata};
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::{metrics::WrapperMetrics, serving::ModelSpec};
+use crate::{metrics::WrapperMetrics, serving::ModelSpec, test_runtime::runtime};
 
 /// What the model does, by the first byte of its input.
 const ECHO: u8 = 0;
@@ -78,16 +77,6 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.let_go.store(true, Ordering::SeqCst);
     }
-}
-
-fn runtime() -> Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let load = || {
-        let library =
-            std::env::var_os(LIBRARY_VARIABLE).expect("cargo sets it to the library that `make test` fetches");
-        Runtime::load(Some(Path::new(&library))).expect("the library loads")
-    };
-    RUNTIME.get_or_init(load).clone()
 }
 
 async fn serve() -> Served {

@@ -29,7 +29,7 @@ pub use source::{Fetched, SourceError, fetch};
 pub use spec::{DEFAULT_TIMEOUT, Format, ModelSpec, SpecError};
 pub use specialize::{Refusal, STARTED_WITH_MODEL};
 
-pub(crate) use spec::check_digest;
+pub(crate) use spec::{check_digest, check_name};
 
 #[cfg(test)]
 mod tests;

@@ -99,9 +99,7 @@ impl ModelSpec {
     /// What a specialize request asks for. Everything it names is used or refused, nothing is ignored.
     pub fn of_request(request: &SpecializeRequest) -> Result<Self, SpecError> {
         let path = source::path_of(&request.model.uri).map_err(|error| SpecError(error.to_string()))?;
-        if request.model.name.is_empty() {
-            return Err(SpecError("the model's name is empty".to_owned()));
-        }
+        check_name(&request.model.name)?;
         if request.timeout_ms == 0 {
             return Err(SpecError("timeoutMs must be above 0".to_owned()));
         }
@@ -171,6 +169,17 @@ impl ModelSpec {
                 }
             };
         }
+        Ok(())
+    }
+}
+
+/// Refuses a name that no path could hold.
+pub(crate) fn check_name(name: &str) -> Result<(), SpecError> {
+    if name.is_empty() || name.contains(['/', '?', '#']) || name.chars().any(char::is_control) {
+        Err(SpecError(format!(
+            "a model's name is not empty and has no '/', '?', '#' or control character, got '{name}'"
+        )))
+    } else {
         Ok(())
     }
 }

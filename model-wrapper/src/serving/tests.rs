@@ -1,23 +1,13 @@
 //! On real models and the real runtime.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use model_wrapper_admin::{ModelSource, SpecializeRequest};
-use model_wrapper_onnx::LIBRARY_VARIABLE;
 use prometheus::Registry;
 
 use super::*;
-
-fn runtime() -> Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let load = || {
-        let path = std::env::var_os(LIBRARY_VARIABLE).expect("cargo sets it to the library that `make setup` fetched");
-        Runtime::load(Some(Path::new(&path))).unwrap()
-    };
-    RUNTIME.get_or_init(load).clone()
-}
+use crate::test_runtime::runtime;
 
 fn idle() -> Serving {
     Serving::idle(runtime(), Some("uid-1".into()), WrapperMetrics::register(&Registry::new()).unwrap())

@@ -64,6 +64,7 @@ fn what_is_not_understood_is_refused_by_name() {
     assert!(refusal(|r| r.model.uri = "s3://b/m.onnx".into()).contains("supported are file://"));
     assert!(refusal(|r| r.model.format = "torchscript".into()).contains("'torchscript'"));
     assert!(refusal(|r| r.model.name = String::new()).contains("name"));
+    assert!(refusal(|r| r.model.name = "a/b".into()).contains("'a/b'"));
     assert!(refusal(|r| r.timeout_ms = 0).contains("timeoutMs"));
     assert!(refusal(|r| r.digest = "sha256:abc".into()).contains("'sha256:abc'"));
     assert!(refusal(|r| r.digest = format!("sha256:{}", "A".repeat(64))).contains("lower-case"));
