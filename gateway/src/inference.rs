@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 
 use crate::account::Account;
 use crate::attempt::cause;
-use crate::body::{Relayed, ResponseBody, UpstreamBody};
+use crate::body::{ResponseBody, UpstreamBody};
 use crate::demand::Fault;
 use crate::error::{Error, Reason};
 use crate::gateway::Worker;
@@ -86,7 +86,7 @@ impl Inference {
             None => self.drive(incoming).await,
         };
         match outcome {
-            Ok(answered) => self.relay(answered, account),
+            Ok(answered) => self.relay(answered, account).await,
             Err(error) => {
                 account.refuse(&error);
                 refusal(&error, self.protocol)
@@ -105,7 +105,7 @@ impl Inference {
         loop {
             let place = self.place(&mut admitted, &mut ticket, &mut held).await?;
             attempts += 1;
-            let attempt = self.attempt(&admitted.payload, &place, admitted.size);
+            let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size));
             let Some(outcome) = within(&mut admitted.timer, attempt).await else {
                 let now = self.now();
                 self.model.record_failure(&place, admitted.size, now.saturating_since(self.started), now);
@@ -147,7 +147,7 @@ impl Inference {
         let mut timer = Box::pin(tokio::time::sleep_until(clock.instant(deadline)));
         let payload = match incoming {
             Source::Body(incoming) => {
-                let reading = Payload::read(incoming, &self.worker.inner.settings.limits);
+                let reading = pin!(Payload::read(incoming, &self.worker.inner.settings.limits));
                 within(&mut timer, reading).await.ok_or(Error::Deadline(timeout))??
             }
             Source::Read(payload) => payload,
@@ -182,7 +182,7 @@ impl Inference {
                 return Err(Error::HoldFull { model: self.model.key.name.clone(), bound: "requests or bytes" });
             }
         };
-        let Some((outcome, own_ticket)) = within(&mut admitted.timer, waiting.wait()).await else {
+        let Some((outcome, own_ticket)) = within(&mut admitted.timer, pin!(waiting.wait())).await else {
             return Err(Error::Deadline(admitted.timeout));
         };
         *ticket = Some(own_ticket);
@@ -240,7 +240,7 @@ impl Inference {
     }
 
     /// Passes a replica's answer on.
-    fn relay(&self, answered: Answered, mut account: Account) -> Response<ResponseBody> {
+    async fn relay(&self, answered: Answered, mut account: Account) -> Response<ResponseBody> {
         let Answered { response, place, held, timer } = answered;
         let replica = Arc::clone(place.replica());
         let first_use = replica.take_first_use();
@@ -259,7 +259,7 @@ impl Inference {
             self.observe_cold_start(held, first_use);
         }
         let answer = account.relay(place, parts.status, reason);
-        Response::from_parts(parts, ResponseBody::Relayed(Relayed::new(upstream, account, answer, timer)))
+        Response::from_parts(parts, ResponseBody::relay(upstream, account, answer, timer).await)
     }
 
     fn observe_cold_start(&self, held: Duration, activation: Activation) {
@@ -283,8 +283,7 @@ pub(crate) enum Source {
 }
 
 /// Waits for `future`; `None` when `timer` is due first.
-async fn within<F: Future>(timer: &mut Pin<Box<Sleep>>, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+async fn within<F: Future>(timer: &mut Pin<Box<Sleep>>, mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => timer.as_mut().poll(cx).map(|()| None),

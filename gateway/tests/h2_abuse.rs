@@ -140,3 +140,22 @@ async fn connect_opens_no_tunnel() {
     drop(attacker);
     assert_unharmed(&wrapper, gateway).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_takes_its_answer_does_not_keep_the_slot() {
+    let (wrapper, gateway) = start(Behaviour::Echo(Duration::ZERO));
+    // No byte of any answer may be sent.
+    let mut attacker = H2Attacker::connect_with(gateway.addr, &[(4, 0)]).await;
+    let body = vec![b'x'; 16_000];
+    for stream in (1..=7).step_by(2) {
+        attacker.send(&headers(stream, END_HEADERS, &infer())).await;
+        attacker.send(&data(stream, END_STREAM, &body)).await;
+    }
+    attacker.heard_until(&[Heard::Status(200)]).await;
+    // The model's timeout is 2 s: the connection is still open when the slots must be free.
+    gateway.settles().await;
+    let answer = TestClient::http1().post(&gateway.url(INFER), "x").await;
+    assert_eq!(answer.status, 200);
+    drop(attacker);
+    assert_unharmed(&wrapper, gateway).await;
+}
