@@ -71,7 +71,7 @@ impl<C: Cluster> Autoscaler<C> {
     ) -> Result<Self, prometheus::Error> {
         // The effect's own deadline is the shorter one; this only bounds a claim deadline that was set beyond all reason.
         let timeouts = Timeouts { specialize: settings.claims.claim_deadline, ..Timeouts::default() };
-        Self::with_admin((cluster, AdminClient::new(timeouts)), settings, claim_signer, registry)
+        Self::with_admin(cluster, AdminClient::new(timeouts), settings, claim_signer, registry)
     }
 }
 
@@ -81,7 +81,8 @@ impl<C: Cluster, A: ReplicaAdmin> Autoscaler<C, A> {
     /// # Errors
     /// `registry` already holds metrics of these names.
     pub fn with_admin(
-        (cluster, admin): (C, A),
+        cluster: C,
+        admin: A,
         settings: Settings,
         claim_signer: TokenSigner,
         registry: &Registry,
@@ -161,18 +162,22 @@ impl<C: Cluster, A: ReplicaAdmin> Autoscaler<C, A> {
     /// What is wanted and why, what there is, and what went wrong, for people and `poolctl`.
     #[must_use]
     pub fn status(&self) -> AutoscalerStatus {
-        let now = self.shared.clock.now();
-        match &*self.shared.lead.lock() {
-            Some(term) => status::of(&term.leader, &self.shared.metrics, now),
-            None => AutoscalerStatus::default(),
-        }
+        let Shared { clock, metrics, .. } = &*self.shared;
+        let now = clock.now();
+        let Some((mut status, revisions)) = self.shared.look(|leader| status::of(leader, metrics, now)) else {
+            return AutoscalerStatus::default();
+        };
+        // One by one, because a held request must not wait until all are looked at.
+        let revisions = revisions.iter();
+        let found = revisions.filter_map(|key| self.shared.look(|leader| status::of_revision(leader, key, now))?);
+        status.revisions = found.collect();
+        status
     }
 
     /// Why the model `name` of `namespace` has the replicas that it has; `None` for one that is not in the table.
     #[must_use]
     pub fn explain(&self, namespace: &str, name: &str) -> Option<ScaleExplanation> {
-        let lead = self.shared.lead.lock();
-        let explanation = lead.as_ref()?.leader.explain(&ModelKey::new(namespace, name))?;
+        let explanation = self.shared.look(|leader| leader.explain(&ModelKey::new(namespace, name)))??;
         Some(explanation.into())
     }
 
@@ -182,6 +187,11 @@ impl<C: Cluster, A: ReplicaAdmin> Autoscaler<C, A> {
 }
 
 impl<C: Cluster, A: ReplicaAdmin> Shared<C, A> {
+    /// Looks at the leader's state. `None` where nobody leads here.
+    fn look<T>(&self, look: impl FnOnce(&Leader) -> T) -> Option<T> {
+        self.lead.lock().as_ref().map(|term| look(&term.leader))
+    }
+
     /// Runs `change` on the leader's state and starts what follows from it. `None` where nobody leads here.
     pub(crate) fn lead<T>(self: &Arc<Self>, change: impl FnOnce(&mut Leader, &mut Vec<Task>) -> T) -> Option<T> {
         self.lead_in(None, change)

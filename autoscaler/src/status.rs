@@ -1,9 +1,7 @@
 //! What the autoscaler says of itself, as plain data.
 
-use std::sync::Arc;
-
 use autoscaler_policy::claim::ReplicaPhase;
-use autoscaler_policy::{Revision, Uid};
+use autoscaler_policy::{RevisionKey, Uid};
 use gateway_policy::Moment;
 use serde::Serialize;
 
@@ -126,7 +124,8 @@ pub struct GatewayStatus {
     pub silent_ms: u64,
 }
 
-pub(crate) fn of(leader: &Leader, metrics: &Metrics, now: Moment) -> AutoscalerStatus {
+/// The status but for its revisions, and the keys of those.
+pub(crate) fn of(leader: &Leader, metrics: &Metrics, now: Moment) -> (AutoscalerStatus, Vec<RevisionKey>) {
     let totals = leader.claims.totals();
     let mut pools: Vec<_> = leader
         .table
@@ -135,9 +134,9 @@ pub(crate) fn of(leader: &Leader, metrics: &Metrics, now: Moment) -> AutoscalerS
         .collect();
     pools.sort_unstable();
     pools.dedup();
-    AutoscalerStatus {
+    let status = AutoscalerStatus {
         leading: leader.synced,
-        revisions: leader.table.all().map(|revision| of_revision(leader, revision, now)).collect(),
+        revisions: Vec::new(),
         pools: pools
             .into_iter()
             .map(|(namespace, name)| PoolUse {
@@ -154,17 +153,20 @@ pub(crate) fn of(leader: &Leader, metrics: &Metrics, now: Moment) -> AutoscalerS
             .collect(),
         cold_starts: totals.cold_starts,
         waiting: totals.waiting,
-    }
+    };
+    (status, leader.table.all().map(|revision| revision.key.clone()).collect())
 }
 
-fn of_revision(leader: &Leader, revision: &Arc<Revision>, now: Moment) -> RevisionStatus {
+/// One revision; `None` when it has gone meanwhile.
+pub(crate) fn of_revision(leader: &Leader, key: &RevisionKey, now: Moment) -> Option<RevisionStatus> {
+    let revision = leader.table.get(key)?;
     let counts = leader.claims.counts(&revision.key);
     let condition = leader.claims.condition(&revision.key).map(|condition| ConditionStatus {
         reason: condition.reason.as_str(),
         message: condition.message.to_string(),
         retry_after_ms: condition.retry_at.map(|at| millis_between(now, at)),
     });
-    RevisionStatus {
+    Some(RevisionStatus {
         namespace: revision.model.namespace.to_string(),
         model: revision.model.name.to_string(),
         revision: revision.key.to_string(),
@@ -179,7 +181,7 @@ fn of_revision(leader: &Leader, revision: &Arc<Revision>, now: Moment) -> Revisi
         replicas: leader.claims.replicas(&revision.key).map(|(uid, phase)| of_replica(leader, uid, phase)).collect(),
         condition,
         last_activation: leader.activations.get(&revision.key).map(|activation| of_activation(activation, now)),
-    }
+    })
 }
 
 fn of_replica(leader: &Leader, uid: &Uid, phase: ReplicaPhase) -> ReplicaStatus {

@@ -245,3 +245,6 @@ pub(crate) fn wrapper_state(reply: Result<StateResponse, AdminError>) -> StateOu
         (WrapperState::Draining, _) => useless("it is draining"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,15 +105,15 @@ impl Stack {
         self.start_with((self.cluster.clone(), admin_client()), settings, revisions)
     }
 
-    /// Starts an autoscaler whose cluster and admin calls are `around` this stack's.
+    /// Starts an autoscaler whose cluster and admin ports are around this stack's.
     pub(crate) fn start_with<C: Cluster, A: ReplicaAdmin>(
         &self,
-        around: (C, A),
+        (cluster, admin): (C, A),
         settings: Settings,
         revisions: Vec<Revision>,
     ) -> Running<C, A> {
         let registry = Registry::new();
-        let autoscaler = Autoscaler::with_admin(around, settings, self.signer(), &registry).unwrap();
+        let autoscaler = Autoscaler::with_admin(cluster, admin, settings, self.signer(), &registry).unwrap();
         autoscaler.set_revisions(revisions);
         let (socket, listener) = listen(self.directory.path());
         let run = {
