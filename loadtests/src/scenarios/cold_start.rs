@@ -2,7 +2,6 @@
 
 mod judge;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,7 +12,7 @@ use super::{Common, Findings};
 use crate::http1::{self, Connection, Keep};
 use crate::open_loop::Shot;
 use crate::outcome::Outcome;
-use crate::plot::{Axis, Bar, Bars, Chart, Curve, Mark, Plot, Scale, Segment, Unit};
+use crate::plot::{Axis, Bar, Bars, Chart, Curve, Mark, Plot, Scale, Unit};
 use crate::progress::Progress;
 use crate::record::Recorder;
 use crate::report::Report;
@@ -23,9 +22,6 @@ use crate::status::Claims;
 
 /// Models of the stack. A sample takes the next in turn, while those before it go back to zero; a burst takes all of them.
 const MODELS: usize = 4;
-
-/// The phases of a cold start in their order. What is left of the first byte is the gateway's and the network's.
-const PHASES: [&str; 6] = ["hold", "claim", "specialize", "load", "queue", "infer"];
 
 /// How long a model may take to reach zero and the pool to fill.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -202,17 +198,12 @@ fn plots(all: &[Seen], report: &Report) -> Vec<Plot> {
             curves,
         })
     };
-    let bars = all
-        .iter()
-        .map(|seen| {
-            let phases =
-                report.find(&format!("pool {}", seen.pool)).map_or_else(BTreeMap::new, |s| s.phases_us.clone());
-            let segments = PHASES
-                .iter()
-                .filter_map(|phase| Some(Segment { name: (*phase).to_owned(), value: phases.get(*phase)?.p50 }));
-            Bar { label: format!("pool {}", seen.pool), segments: segments.collect() }
-        })
-        .collect();
+    let bars = all.iter().filter_map(|seen| {
+        let series = report.find(&format!("pool {}", seen.pool))?;
+        let phase = |name: &str| series.phases_us.get(name).map_or(0.0, |latency| latency.p50);
+        Some(Bar { label: format!("pool {}", seen.pool), segments: judge::segments(series.latency_us.p50, phase) })
+    });
+    let bars = bars.collect();
     vec![
         chart(
             "One model wakes",
@@ -221,7 +212,10 @@ fn plots(all: &[Seen], report: &Report) -> Vec<Plot> {
         ),
         Plot::Bars(Bars {
             title: "Where the time goes".to_owned(),
-            caption: "Medians of the phases that the answers tell in server-timing, one model waking.".to_owned(),
+            caption:
+                "Medians of the phases that the answers tell in server-timing, one model waking. Claim, specialize and \
+                      load happen while the gateway holds the request."
+                    .to_owned(),
             unit: Unit::Time,
             bars,
         }),

@@ -1,6 +1,7 @@
 //! What cold starts must show.
 
 use super::Seen;
+use crate::plot::Segment;
 use crate::report::{Report, Verdict};
 use crate::table::time;
 
@@ -40,6 +41,18 @@ pub(super) fn compare(all: &[Seen], report: &mut Report) {
     }
 }
 
+/// The pieces of the median first byte, from the medians of its phases. A hold encloses claim, specialize and load; what no
+/// phase tells is the gateway, the network and this client. Medians need not add up: no piece is below 0.
+pub(super) fn segments(first_byte: f64, phase: impl Fn(&str) -> f64) -> Vec<Segment> {
+    let activation = ["claim", "specialize", "load"].map(|name| (name, phase(name)));
+    let activated: f64 = activation.iter().map(|(_, time)| time).sum();
+    let hold = phase("hold").max(activated);
+    let run = phase("queue") + phase("infer");
+    let others = [("rest of the hold", hold - activated), ("queue and infer", run), ("rest", first_byte - hold - run)];
+    let pieces = activation.into_iter().chain(others);
+    pieces.map(|(name, time)| Segment { name: name.to_owned(), value: time.max(0.0) }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +79,20 @@ mod tests {
         let mut report = Report::begin("cold-start", 1);
         compare(&all, &mut report);
         assert!((report.ratios["p50_pool_0_to_pool_4"] - 40.0).abs() < 0.5, "{:?}", report.ratios);
+    }
+
+    #[test]
+    fn the_pieces_of_a_first_byte_add_up_to_it() {
+        let phase = |name: &str| match name {
+            "hold" => 8.0,
+            "specialize" => 3.0,
+            "load" => 2.0,
+            "infer" => 1.0,
+            _ => 0.0,
+        };
+        let values: Vec<f64> = segments(10.0, phase).into_iter().map(|segment| segment.value).collect();
+        assert_eq!(values, [0.0, 3.0, 2.0, 3.0, 1.0, 1.0]);
+        assert!(segments(1.0, phase).iter().all(|segment| segment.value >= 0.0));
     }
 
     #[test]
