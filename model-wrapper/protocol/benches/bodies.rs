@@ -52,7 +52,8 @@ fn bodies(criterion: &mut Criterion) {
             bencher.iter(|| v2::decode(&json, None, &limits).and_then(|decoded| decoded.request.check(&model)));
         });
         group.bench_function(BenchmarkId::new("v2_binary_decode", elements), |bencher| {
-            bencher.iter(|| v2::decode(&binary, Some(length), &limits).and_then(|decoded| decoded.request.check(&model)));
+            bencher
+                .iter(|| v2::decode(&binary, Some(length), &limits).and_then(|decoded| decoded.request.check(&model)));
         });
         group.bench_function(BenchmarkId::new("v2_json_encode", elements), |bencher| {
             bencher.iter(|| v2::encode(&response, &model, None, &OutputForms::default()));

@@ -18,22 +18,21 @@ pub struct V2Request {
     pub forms: OutputForms,
 }
 
+/// Optional members may be absent or null: some clients write every member of their types.
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
-    #[serde(default)]
-    parameters: RequestParameters,
+    parameters: Option<RequestParameters>,
     #[serde(borrow)]
     inputs: Vec<Input<'a>>,
-    #[serde(borrow, default)]
-    outputs: Vec<Output<'a>>,
+    #[serde(borrow)]
+    outputs: Option<Vec<Output<'a>>>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct RequestParameters {
-    #[serde(default)]
-    binary_data_output: bool,
+    binary_data_output: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -44,8 +43,7 @@ struct Input<'a> {
     shape: &'a RawValue,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
-    #[serde(default)]
-    parameters: InputParameters,
+    parameters: Option<InputParameters>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
@@ -60,11 +58,10 @@ struct InputParameters {
 struct Output<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    #[serde(default)]
-    parameters: OutputParameters,
+    parameters: Option<OutputParameters>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct OutputParameters {
     binary_data: Option<bool>,
     classification: Option<IgnoredAny>,
@@ -92,7 +89,8 @@ pub fn decode(body: &Bytes, header_length: Option<usize>, limits: &Limits) -> Re
         header.inputs.iter().filter_map(|input| input.data.map(RawValue::get)),
         limits.max_json_depth,
     )?;
-    for (what, count) in [("inputs", header.inputs.len()), ("outputs", header.outputs.len())] {
+    let outputs = header.outputs.unwrap_or_default();
+    for (what, count) in [("inputs", header.inputs.len()), ("outputs", outputs.len())] {
         if count > limits.max_tensors {
             return Err(InferError::BadRequest(format!("{count} {what}: expected at most {}", limits.max_tensors)));
         }
@@ -105,13 +103,13 @@ pub fn decode(body: &Bytes, header_length: Option<usize>, limits: &Limits) -> Re
             binary.len()
         )));
     }
-    let mut forms =
-        OutputForms { named: Vec::with_capacity(header.outputs.len()), rest: header.parameters.binary_data_output };
-    for output in &header.outputs {
-        output.parameters.check(&output.name)?;
-        forms.named.push(output.parameters.binary_data.unwrap_or(forms.rest));
+    let rest = header.parameters.and_then(|parameters| parameters.binary_data_output).unwrap_or_default();
+    let mut forms = OutputForms { named: Vec::with_capacity(outputs.len()), rest };
+    for output in &outputs {
+        let binary = output.parameters.as_ref().map_or(Ok(None), |parameters| parameters.binary(&output.name))?;
+        forms.named.push(binary.unwrap_or(rest));
     }
-    let outputs = header.outputs.into_iter().map(|output| output.name.into_owned()).collect();
+    let outputs = outputs.into_iter().map(|output| output.name.into_owned()).collect();
     Ok(V2Request { request: InferRequest { id: header.id.map(Cow::into_owned), inputs, outputs }, forms })
 }
 
@@ -120,14 +118,15 @@ impl Input<'_> {
         let name = self.name.into_owned();
         let datatype = DataType::named(&name, &self.datatype)?;
         let shape = json::integers(&name, "shape", self.shape.get(), limits.max_dims)?;
-        if self.parameters.shared_memory_region.is_some() {
+        let parameters = self.parameters.unwrap_or_default();
+        if parameters.shared_memory_region.is_some() {
             return Err(InferError::input(
                 &name,
                 "\"data\" or \"binary_data_size\"",
                 "shared memory, which this server does not offer",
             ));
         }
-        match (self.data, self.parameters.binary_data_size) {
+        match (self.data, parameters.binary_data_size) {
             (Some(data), None) => {
                 let elements = checked_elements(&name, &shape)?;
                 let (data, nesting) = json::decode(&name, datatype, data.get(), elements, limits)?;
@@ -175,12 +174,12 @@ pub(crate) fn binary_tensor(
 }
 
 impl OutputParameters {
-    /// Refuses what would change the answer and is not offered.
-    fn check(&self, name: &str) -> Result<(), InferError> {
+    /// Whether the output is wanted in binary. Refuses what would change the answer and is not offered.
+    fn binary(&self, name: &str) -> Result<Option<bool>, InferError> {
         let unsupported = match self {
             Self { classification: Some(_), .. } => "classification",
             Self { shared_memory_region: Some(_), .. } => "shared_memory_region",
-            _ => return Ok(()),
+            Self { binary_data, .. } => return Ok(*binary_data),
         };
         Err(InferError::BadRequest(format!(
             "output '{name}': the parameter \"{unsupported}\" is not supported by this server"

@@ -216,6 +216,14 @@ fn v2_requests() {
 }
 
 #[test]
+fn members_that_are_null_are_absent() {
+    let body = r#"{"id":null,"parameters":null,"outputs":null,"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","parameters":null,"data":[1,2]}]}"#;
+    assert_eq!(v2_error(body), "accepted");
+    let body = body.replace("\"outputs\":null", r#""outputs":[{"name":"label","parameters":null}]"#);
+    assert_eq!(v2_error(&body), "accepted");
+}
+
+#[test]
 fn v2_binary() {
     let binary = |json: &str, length: usize, data: &[u8]| {
         let body = Bytes::from([json.as_bytes(), data].concat());
