@@ -47,35 +47,38 @@ impl State {
         }
     }
 
+    /// Takes over what a view knows further of a replica.
+    fn merge(&mut self, uid: &Uid, view: &PodView) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        if pod.place == Place::Candidate {
+            // The index is keyed by what the view may change; settling puts the replica back.
+            self.idle.remove(&pod.view);
+            pod.place = Place::None;
+        }
+        pod.view.merge(view);
+    }
+
     fn note_applied(&mut self, view: PodView, work: &mut Work<'_>) {
         let uid = view.uid.clone();
-        match self.pods.get_mut(&uid) {
-            Some(pod) => {
-                if pod.place == Place::Candidate {
-                    // The index is keyed by what the new view may change.
-                    self.idle.remove(&pod.view);
-                    pod.place = Place::None;
-                }
-                pod.view.merge(&view);
+        if self.pods.contains_key(&uid) {
+            self.merge(&uid, &view);
+        } else {
+            let mut pod = Pod::new(view);
+            if let Some(owner) = &pod.view.ownership
+                && let Some(revision) = self.revisions.get_mut(&owner.revision)
+                && let Some(creating) = revision.creating.remove(&owner.claim)
+            {
+                pod.activation = Some(Activation {
+                    claim: owner.claim.clone(),
+                    revision: owner.revision.clone(),
+                    deadline: owner.deadline,
+                    requested: Some(creating.requested),
+                    origin: Origin::Cold,
+                    level: Level::Bare,
+                    load: Load::Needed,
+                });
             }
-            None => {
-                let mut pod = Pod::new(view);
-                if let Some(owner) = &pod.view.ownership
-                    && let Some(revision) = self.revisions.get_mut(&owner.revision)
-                    && let Some(creating) = revision.creating.remove(&owner.claim)
-                {
-                    pod.activation = Some(Activation {
-                        claim: owner.claim.clone(),
-                        revision: owner.revision.clone(),
-                        deadline: owner.deadline,
-                        requested: Some(creating.requested),
-                        origin: Origin::Cold,
-                        level: Level::Bare,
-                        load: Load::Needed,
-                    });
-                }
-                self.pods.insert(uid.clone(), pod);
-            }
+            self.pods.insert(uid.clone(), pod);
         }
         if let Some((revision, claim)) = self.reports.remove(&uid) {
             self.note_reported(revision, uid.clone(), claim, work);
@@ -150,11 +153,11 @@ impl State {
         /// Writes to one replica before a pause is made between them: P1 and P2, each once more.
         const PROMPT_ATTEMPTS: u32 = 4;
         let retry_at = work.now + self.settings.retry;
+        if let WriteOutcome::Won(view) = &outcome {
+            self.merge(&ticket.uid, view);
+        }
         let Some(pod) = self.pods.get_mut(&ticket.uid) else { return };
         let current = pod.op == Op::Write(ticket.write) && pod.attempt == ticket.attempt;
-        if let WriteOutcome::Won(view) = &outcome {
-            pod.view.merge(view);
-        }
         if current {
             let first_claim = pod.attempt == 1 && matches!(ticket.write, Write::Claim | Write::ClaimServing);
             pod.op = match outcome {
@@ -173,10 +176,12 @@ impl State {
 
     fn note_got(&mut self, uid: &Uid, outcome: GetOutcome, work: &mut Work<'_>) {
         let retry_at = work.now + self.settings.retry;
+        if let GetOutcome::Found(view) = &outcome {
+            self.merge(uid, view);
+        }
         let Some(pod) = self.pods.get_mut(uid) else { return };
         match outcome {
-            GetOutcome::Found(view) => {
-                pod.view.merge(&view);
+            GetOutcome::Found(_) => {
                 if pod.op == Op::Get {
                     pod.op = Op::None;
                 }

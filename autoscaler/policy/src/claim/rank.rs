@@ -23,6 +23,8 @@ pub enum Level {
 }
 
 impl Level {
+    const ALL: [Self; 4] = [Self::Loaded, Self::Cached, Self::Runtime, Self::Bare];
+
     /// Activation time to assume until one is measured.
     const fn prior(self) -> Duration {
         match self {
@@ -55,9 +57,14 @@ impl ActivationTimes {
         }
     }
 
-    /// Predicted time from claim to serving.
+    /// Predicted time from claim to serving. What is not measured is no slower than what is measured of a less similar
+    /// replica.
     pub(super) fn predict(&self, digest: &Digest, level: Level) -> Duration {
-        self.measured.get(&(digest.clone(), level)).copied().unwrap_or(level.prior())
+        let measured = |level: Level| self.measured.get(&(digest.clone(), level)).copied();
+        measured(level).unwrap_or_else(|| {
+            let less_similar = Level::ALL.into_iter().filter(|other| *other > level).filter_map(measured);
+            less_similar.chain([level.prior()]).min().unwrap_or_default()
+        })
     }
 
     /// A replica at `level` took `time` to load the model; its machine has it in the cache now.

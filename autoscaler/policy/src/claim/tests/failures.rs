@@ -1,0 +1,180 @@
+use super::*;
+
+fn rejected() -> LoadOutcome {
+    LoadOutcome::Rejected { message: "opset 99 is not supported".into() }
+}
+
+#[test]
+fn a_replica_that_refuses_or_fails_is_deleted_once_its_claim_is_won() {
+    for outcome in [LoadOutcome::Conflict, LoadOutcome::Unreachable, LoadOutcome::TimedOut, rejected()] {
+        let mut rig = Rig::simple(&["u1"]);
+        let p1 = ticket(&rig.want("a", 1));
+        let effects = rig.specialized("u1", &p1.claim, outcome.clone());
+        assert!(!summary(&effects).contains(&"delete u1".to_owned()), "{outcome:?}: its label may be another's");
+        let effects = rig.on(won(&p1, Label::Claimed, "a"));
+        let delete = Effect::Delete { uid: Uid::from("u1"), claim: p1.claim.clone(), label: Label::Claimed };
+        assert_eq!(effects, [delete], "{outcome:?}");
+        let deleted = Event::Deletion { uid: Uid::from("u1"), label: Label::Claimed, outcome: DeleteOutcome::Deleted };
+        assert_eq!(rig.on(deleted.clone()), []);
+        assert_eq!(rig.on(deleted), [], "a repeated reply changes nothing");
+        assert_eq!(rig.on(Event::Deleted(Uid::from("u1"))), []);
+        assert_eq!(rig.state.totals().replicas, 0);
+    }
+}
+
+#[test]
+fn two_bad_replicas_of_the_pool_are_followed_by_a_fresh_one() {
+    let mut rig = Rig::simple(&["u1", "u2", "u3"]);
+    rig.want("a", 1);
+    let effects = rig.specialized("u1", &claim_of("u1"), LoadOutcome::Unreachable);
+    assert_eq!(summary(&effects), ["Claim u2", "specialize u2"]);
+    let effects = rig.specialized("u2", &claim_of("u2"), LoadOutcome::Conflict);
+    assert_eq!(summary(&effects), ["create ns/a"]);
+    assert_eq!(rig.state.counts(&key("a")).creating, 1);
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_does_not_eat_the_pool() {
+    let pods: Vec<_> = (0..100).map(|n| format!("u{n:03}")).collect();
+    let mut rig = Rig::simple(&pods.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut effects = rig.want("a", 50);
+    assert_eq!(effects.len(), 8, "four at a time until one has worked");
+    let mut consumed = 0;
+    let started = rig.now;
+    while rig.now.saturating_since(started) < Duration::from_secs(600) {
+        let mut next = Vec::new();
+        for effect in std::mem::take(&mut effects) {
+            match effect {
+                Effect::Specialize { uid, claim, .. } => {
+                    consumed += 1;
+                    next.extend(rig.specialized(uid.as_str(), &claim, rejected()));
+                }
+                Effect::Create { claim, .. } => {
+                    let full = CreateOutcome::NoCapacity("full".into());
+                    next.extend(rig.on(Event::Created { claim, outcome: full }));
+                }
+                _ => {}
+            }
+        }
+        if next.is_empty() {
+            rig.now = rig.state.next_wake().expect("it tries again").max(rig.now);
+            next = rig.on(Event::Tick);
+        }
+        effects = next;
+    }
+    assert!((8..=16).contains(&consumed), "{consumed} in ten minutes");
+    assert_eq!(rig.state.failures(&key("a")), consumed);
+    assert_eq!(rig.state.condition(&key("a")).map(|condition| condition.reason), Some(ConditionReason::LoadFailed));
+}
+
+#[test]
+fn a_load_that_works_ends_the_trouble() {
+    let mut rig = Rig::simple(&["u1", "u2"]);
+    rig.want("a", 1);
+    let effects = rig.specialized("u1", &claim_of("u1"), rejected());
+    let [Effect::Condition { condition: Some(condition), .. }] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(&*condition.message, "opset 99 is not supported");
+    assert_eq!(condition.retry_at, Some(rig.now + Duration::from_secs(1)));
+    assert_eq!(rig.wait(Duration::from_millis(999)), []);
+    assert_eq!(summary(&rig.wait(Duration::from_millis(1))), ["Claim u2", "specialize u2"]);
+    let effects = rig.specialized("u2", &claim_of("u2"), LoadOutcome::Loaded { load: Duration::ZERO });
+    assert_eq!(summary(&effects), ["publish u2", "condition none"]);
+    assert_eq!(rig.state.failures(&key("a")), 0);
+}
+
+#[test]
+fn a_new_definition_is_tried_at_once() {
+    let mut rig = Rig::simple(&["u1", "u2"]);
+    rig.want("a", 1);
+    rig.specialized("u1", &claim_of("u1"), rejected());
+    let mended = Revision { digest: Digest::from("sha256:mended"), ..revision("a") };
+    let effects = rig.on(Event::Revisions(vec![Arc::new(mended)]));
+    assert_eq!(summary(&effects), ["condition none", "Claim u2", "specialize u2"]);
+}
+
+#[test]
+fn a_replica_that_dies_while_it_loads_counts_against_the_model() {
+    let mut rig = Rig::simple(&["u1", "u2"]);
+    rig.want("a", 1);
+    let effects = rig.on(Event::Deleted(Uid::from("u1")));
+    assert_eq!(
+        summary(&effects),
+        ["condition load-failed"],
+        "a model that crashes the wrapper must not crash the pool"
+    );
+}
+
+#[test]
+fn a_serving_replica_that_dies_is_replaced() {
+    let mut rig = Rig::simple(&["u1", "u2"]);
+    let effects = rig.want("a", 1);
+    rig.serve_all(effects);
+    let exited = PodView { lifecycle: Lifecycle::Exited, ..owned("u1", Label::Serving, &claim_of("u1"), "a") };
+    let effects = rig.on(Event::Applied(exited));
+    assert_eq!(summary(&effects), ["gone u1", "delete u1", "Claim u2", "specialize u2"]);
+    let effects = rig.on(Event::Deleted(Uid::from("u1")));
+    assert_eq!(effects, []);
+}
+
+#[test]
+fn a_faulty_replica_is_asked_what_it_holds() {
+    for (answer, expected) in [
+        (StateOutcome::Serving(claim_of("u1")), vec![]),
+        (StateOutcome::Empty, vec!["gone u1", "delete u1"]),
+        (StateOutcome::Serving(ClaimId::from("other")), vec!["gone u1", "delete u1"]),
+    ] {
+        let mut rig = Rig::simple(&["u1"]);
+        let effects = rig.want("a", 1);
+        rig.serve_all(effects);
+        let settings = Settings { max_cold_starts: 0, ..Settings::default() };
+        rig.state.settings = Arc::new(settings);
+        assert_eq!(summary(&rig.on(Event::Fault { uid: Uid::from("u1") })), ["ask u1"]);
+        assert_eq!(rig.on(Event::Fault { uid: Uid::from("u1") }), [], "it is being asked");
+        let mut effects = summary(&rig.on(Event::State { uid: Uid::from("u1"), outcome: answer.clone() }));
+        effects.retain(|effect| !effect.starts_with("condition"));
+        assert_eq!(effects, expected, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_replica_that_does_not_answer_is_dead_after_the_third_time() {
+    let mut rig = Rig::simple(&["u1"]);
+    let effects = rig.want("a", 1);
+    rig.serve_all(effects);
+    rig.on(Event::Fault { uid: Uid::from("u1") });
+    let silent = || Event::State { uid: Uid::from("u1"), outcome: StateOutcome::Unreachable };
+    assert_eq!(rig.on(silent()), []);
+    assert_eq!(summary(&rig.wait(Duration::from_secs(1))), ["ask u1"]);
+    assert_eq!(rig.on(silent()), []);
+    assert_eq!(summary(&rig.wait(Duration::from_secs(1))), ["ask u1"]);
+    assert_eq!(summary(&rig.on(silent())), ["gone u1", "delete u1", "create ns/a"]);
+}
+
+#[test]
+fn a_claim_past_its_deadline_is_given_up() {
+    let mut rig = Rig::simple(&["u1"]);
+    let p1 = ticket(&rig.want("a", 1));
+    rig.on(won(&p1, Label::Claimed, "a"));
+    let effects = rig.wait(Settings::default().claim_deadline);
+    assert_eq!(summary(&effects), ["delete u1", "condition load-failed"]);
+    let late = rig.specialized("u1", &p1.claim, LoadOutcome::Loaded { load: Duration::ZERO });
+    assert_eq!(late, [], "too late: it is being deleted");
+}
+
+#[test]
+fn a_delete_without_a_reply_is_resolved_by_reading() {
+    let mut rig = Rig::simple(&["u1"]);
+    let p1 = ticket(&rig.want("a", 1));
+    rig.on(won(&p1, Label::Claimed, "a"));
+    rig.specialized("u1", &p1.claim, LoadOutcome::Conflict);
+    let unknown = Event::Deletion { uid: Uid::from("u1"), label: Label::Claimed, outcome: DeleteOutcome::Unknown };
+    assert_eq!(rig.on(unknown), []);
+    assert_eq!(summary(&rig.wait(Duration::from_secs(1))), ["get u1"]);
+    let found = GetOutcome::Found(owned("u1", Label::Claimed, &p1.claim, "a"));
+    assert_eq!(summary(&rig.on(Event::Got { uid: Uid::from("u1"), outcome: found })), ["delete u1"]);
+    let unknown = Event::Deletion { uid: Uid::from("u1"), label: Label::Claimed, outcome: DeleteOutcome::Unknown };
+    rig.on(unknown);
+    rig.wait(Duration::from_secs(1));
+    rig.on(Event::Got { uid: Uid::from("u1"), outcome: GetOutcome::Gone });
+    assert_eq!(rig.state.totals().replicas, 0);
+}
