@@ -1,8 +1,7 @@
 //! One attempt to get a request answered by one replica.
 
 use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use gateway_policy::SizeBucket;
@@ -44,10 +43,10 @@ impl Inference {
         let replica = place.replica();
         let sent = self.now();
         let request = self.request_for(replica, body);
-        let exchange = exchange(self.worker.index, replica, request, self.protocol);
+        let mut exchange = pin!(exchange(self.worker.index, replica, request, self.protocol));
         let outcome = match payload {
             Payload::Streaming(upload) if !replica.has_answered() => opening_late(upload, exchange).await,
-            _ => exchange.await,
+            _ => exchange.as_mut().await,
         };
         let now = self.now();
         let latency = now.saturating_since(sent);
@@ -56,7 +55,7 @@ impl Inference {
                 if let Some(refused) = sentinel(&response) {
                     return Err(refused);
                 }
-                if response.status().is_server_error() {
+                if is_fault(response.status()) {
                     self.model.record_failure(place, size, latency, now);
                 } else {
                     self.model.record_served(place, size, latency, now);
@@ -149,24 +148,33 @@ async fn exchange(
             let pool = replica.h1(thread);
             let connection = match pool.take() {
                 Some(connection) => connection,
-                None => H1Connection::open(replica.spec.addr).await?,
+                // Boxed, as all that is rare on this path: the future of a warm request is built and moved each time.
+                None => Box::pin(H1Connection::open(replica.spec.addr)).await?,
             };
-            Ok(connection.exchange(request, Arc::clone(pool)).await?.map(UpstreamBody::H1))
+            Ok(connection.exchange(request, pool).await?.map(UpstreamBody::H1))
         }
-        Protocol::Grpc => Ok(replica.h2(thread).exchange(replica.spec.addr, request).await?.map(UpstreamBody::H2)),
+        Protocol::Grpc => {
+            let exchange = Box::pin(replica.h2(thread).exchange(replica.spec.addr, request));
+            Ok(exchange.await?.map(UpstreamBody::H2))
+        }
     }
 }
 
 /// Waits for `exchange`, and lets the body go when the replica says nothing about it for a while.
-async fn opening_late<T>(upload: &Upload, exchange: impl Future<Output = T>) -> T {
-    let mut exchange = pin!(exchange);
-    match tokio::time::timeout(CONTINUE_TIMEOUT, exchange.as_mut()).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            upload.open_gate();
-            exchange.await
-        }
+async fn opening_late<F: Future>(upload: &Upload, mut exchange: Pin<&mut F>) -> F::Output {
+    let mut patience = Box::pin(tokio::time::timeout(CONTINUE_TIMEOUT, exchange.as_mut()));
+    if let Ok(outcome) = patience.as_mut().await {
+        return outcome;
     }
+    drop(patience);
+    upload.open_gate();
+    exchange.await
+}
+
+/// Whether an answer speaks against the replica. What a caller can bring about, by its own deadline or by asking for what
+/// no replica has, does not.
+fn is_fault(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::GATEWAY_TIMEOUT && status != StatusCode::NOT_IMPLEMENTED
 }
 
 /// Whether an answer says that the request was not run, so that another replica may get it.

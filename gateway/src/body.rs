@@ -1,7 +1,6 @@
 //! Bodies of the gateway's answers.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -75,7 +74,6 @@ struct Rest {
     reader: Option<Waker>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one for each long answer, which is shared and never moved")]
 enum Stage {
     Coming(UpstreamBody),
     Ended,
@@ -83,7 +81,6 @@ enum Stage {
 }
 
 /// A body as it arrives over either protocol.
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation on the warm path")]
 pub(crate) enum UpstreamBody {
     H1(H1Body),
     H2(Incoming),
@@ -102,18 +99,15 @@ pub(crate) enum RelayError {
 
 impl ResponseBody {
     /// Passes a replica's body on until `deadline`.
-    pub(crate) async fn relay(
+    pub(crate) fn relay(
         mut upstream: UpstreamBody,
         mut account: Account,
         answer: Answer,
         deadline: Pin<Box<Sleep>>,
     ) -> Self {
         let mut ahead = Ahead::default();
-        poll_fn(|cx| {
-            ahead.fill(&mut upstream, cx);
-            Poll::Ready(())
-        })
-        .await;
+        // The next poll, by hyper, leaves the waker that counts.
+        ahead.fill(&mut upstream, &mut Context::from_waker(Waker::noop()));
         if ahead.broken.is_some() {
             account.break_off(answer, Reason::ReplicaLost);
             return Self::Arrived { ahead, _account: account };

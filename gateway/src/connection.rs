@@ -35,11 +35,19 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Longest header list over HTTP/2: as long as the head of an HTTP/1 request may be.
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 
+/// Silence after which an HTTP/2 peer is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long it has to say so.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How long an HTTP/1 connection may be idle between requests: nginx's default.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a client that sent a part of the preface is waited for before looking again.
+/// How long a client that sent a part of the preface is waited for before looking again: at first, and at most. The pause
+/// doubles in between, so that many clients that stop there cost no time.
 const SNIFF_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_SNIFF_PAUSE: Duration = Duration::from_millis(200);
 
 /// Tells the connections of one thread to finish.
 #[derive(Default)]
@@ -76,19 +84,21 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(MAX_HEADER_LIST_BYTES);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        drive(connection, &drain, |connection| connection.graceful_shutdown()).await
+        drive(connection, &drain, http2::Connection::graceful_shutdown).await
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_TIMEOUT)
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout)), service);
-        drive(connection, &drain, |connection| connection.graceful_shutdown()).await
+        drive(connection, &drain, http1::Connection::graceful_shutdown).await
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a client connection broke");
@@ -131,6 +141,7 @@ async fn begun(drain: &Drain) {
 /// Whether the client starts with the preface of HTTP/2. Nothing is consumed.
 async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
     let mut start = [0; PREFACE_START.len()];
+    let mut pause = SNIFF_PAUSE;
     loop {
         let seen = stream.peek(&mut start).await?;
         if seen == 0 || start[..seen] != PREFACE_START[..seen] {
@@ -139,6 +150,7 @@ async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
         if seen == start.len() {
             return Ok(true);
         }
-        tokio::time::sleep(SNIFF_PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_SNIFF_PAUSE);
     }
 }

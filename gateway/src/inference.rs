@@ -41,6 +41,11 @@ pub(crate) enum Wake {
 /// How long a place that a replica refused as taken stays taken here: another gateway's request is in it.
 const BUSY_BACKOFF: Duration = Duration::from_millis(5);
 
+/// A deadline that passes on a replica counts against it only after this many times the predicted time, and this long at
+/// least: a shorter one is the caller's choice, and callers could otherwise eject replicas.
+const SLOW_FACTOR: u32 = 5;
+const SLOW_AT_LEAST: Duration = Duration::from_secs(1);
+
 /// A request to a model, with what is known of it before its body is read.
 pub(crate) struct Inference {
     pub(crate) worker: Arc<Worker>,
@@ -86,7 +91,7 @@ impl Inference {
             None => self.drive(incoming).await,
         };
         match outcome {
-            Ok(answered) => self.relay(answered, account).await,
+            Ok(answered) => self.relay(answered, account),
             Err(error) => {
                 account.refuse(&error);
                 refusal(&error, self.protocol)
@@ -105,10 +110,17 @@ impl Inference {
         loop {
             let place = self.place(&mut admitted, &mut ticket, &mut held).await?;
             attempts += 1;
-            let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size));
-            let Some(outcome) = within(&mut admitted.timer, attempt).await else {
+            let sent = self.now();
+            let outcome = {
+                let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size));
+                within(&mut admitted.timer, attempt).await
+            };
+            let Some(outcome) = outcome else {
                 let now = self.now();
-                self.model.record_failure(&place, admitted.size, now.saturating_since(self.started), now);
+                let took = now.saturating_since(sent);
+                if took >= (place.predicted() * SLOW_FACTOR).max(SLOW_AT_LEAST) {
+                    self.model.record_failure(&place, admitted.size, took, now);
+                }
                 return Err(Error::Deadline(admitted.timeout));
             };
             let refused = match outcome {
@@ -240,7 +252,7 @@ impl Inference {
     }
 
     /// Passes a replica's answer on.
-    async fn relay(&self, answered: Answered, mut account: Account) -> Response<ResponseBody> {
+    fn relay(&self, answered: Answered, mut account: Account) -> Response<ResponseBody> {
         let Answered { response, place, held, timer } = answered;
         let replica = Arc::clone(place.replica());
         let first_use = replica.take_first_use();
@@ -259,7 +271,7 @@ impl Inference {
             self.observe_cold_start(held, first_use);
         }
         let answer = account.relay(place, parts.status, reason);
-        Response::from_parts(parts, ResponseBody::relay(upstream, account, answer, timer).await)
+        Response::from_parts(parts, ResponseBody::relay(upstream, account, answer, timer))
     }
 
     fn observe_cold_start(&self, held: Duration, activation: Activation) {

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::{self, Drain};
 use crate::gateway::{Gateway, Inner, Worker};
+use crate::model::Model;
 
 /// Connections that the kernel keeps for a thread that is busy.
 const BACKLOG: i32 = 4096;
@@ -194,7 +195,7 @@ async fn tend(inner: Arc<Inner>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        inner.table.load().models().for_each(|model| model.tend());
+        inner.table.load().models().for_each(Model::tend);
     }
 }
 

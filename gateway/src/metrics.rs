@@ -172,6 +172,9 @@ pub(crate) struct DeviceMetrics {
     pub(crate) ejections: IntCounter,
 }
 
+/// Device, status code and reason of an answer.
+type AnswerLabels = (Option<Device>, u16, &'static str);
+
 /// Handles of one model.
 pub(crate) struct ModelMetrics {
     namespace: String,
@@ -185,7 +188,7 @@ pub(crate) struct ModelMetrics {
     pub(crate) cold_specialize: Histogram,
     pub(crate) cold_load: Histogram,
     pub(crate) cold_first_byte: Histogram,
-    answered: Mutex<HashMap<(Option<Device>, u16, &'static str), IntCounter>>,
+    answered: Mutex<HashMap<AnswerLabels, IntCounter>>,
     families: Metrics,
 }
 

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use gateway_policy::deadline::{GRPC_TIMEOUT, effective_timeout};
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
@@ -20,6 +22,9 @@ use crate::route::{Action, GrpcMethod, Route};
 use crate::strict_http::Violation;
 use crate::table::Table;
 use crate::upload::Payload;
+
+/// How long a gRPC message may take to arrive: until the model's name is read from it, no model's timeout is known.
+const UNNAMED_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Answers one request of the client at `caller`.
@@ -57,7 +62,7 @@ impl Worker {
                 Route::Model { name, action } => (name, action),
                 Route::Grpc(method) => {
                     drop(table);
-                    return self.dispatch_grpc(method, parts, incoming, caller).await;
+                    return Box::pin(self.dispatch_grpc(method, parts, incoming, caller)).await;
                 }
                 route => return catalogue::answer(route, &table, scope, namespace),
             };
@@ -84,7 +89,11 @@ impl Worker {
         caller: IpAddr,
     ) -> Result<Response<ResponseBody>, Error> {
         let started = self.inner.clock.now();
-        let payload = Payload::read(incoming, &self.inner.settings.limits).await?;
+        let asked = parts.headers.get(GRPC_TIMEOUT).map(HeaderValue::as_bytes);
+        let patience =
+            effective_timeout(None, asked, UNNAMED_TIMEOUT).map_err(|error| Error::BadRequest(error.to_string()))?;
+        let reading = Payload::read(incoming, &self.inner.settings.limits);
+        let payload = tokio::time::timeout(patience, reading).await.map_err(|_| Error::Deadline(patience))??;
         let named = match method {
             GrpcMethod::ServerLive | GrpcMethod::ServerReady => return Ok(grpc::flag(true)),
             GrpcMethod::ServerMetadata => return Ok(grpc::server_metadata()),

@@ -1,5 +1,7 @@
 //! The binary: its announcements, its configuration's reloads, its signals.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Write};

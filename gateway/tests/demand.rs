@@ -1,5 +1,7 @@
 //! The demand stream: what the gateway tells the autoscaler, and what it does when told.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

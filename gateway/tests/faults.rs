@@ -1,5 +1,7 @@
 //! Replicas that fail, refuse or lie.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

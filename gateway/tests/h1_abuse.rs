@@ -191,3 +191,14 @@ async fn a_refused_request_does_not_overtake_the_answer_before_it() {
     assert!(answer[..second].ends_with("ok"), "{answer}");
     assert_unharmed(gateway).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_in_a_hurry_cannot_eject_a_replica() {
+    let (_wrapper, gateway) = start(Behaviour::Echo(Duration::from_millis(200)), Limits::default());
+    for _ in 0..8 {
+        let hurried = format!("{POST}Content-Length: 1\r\nConnection: close\r\nX-Request-Timeout: 0.01\r\n\r\nx");
+        assert_eq!(status(&exchange(gateway.addr, hurried.as_bytes()).await), "504");
+    }
+    assert_eq!(gateway.metric("kferving_gateway_ejections_total", &[]), 0.0);
+    assert_unharmed(gateway).await;
+}

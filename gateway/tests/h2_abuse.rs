@@ -146,10 +146,11 @@ async fn a_client_that_never_takes_its_answer_does_not_keep_the_slot() {
     let (wrapper, gateway) = start(Behaviour::Echo(Duration::ZERO));
     // No byte of any answer may be sent.
     let mut attacker = H2Attacker::connect_with(gateway.addr, &[(4, 0)]).await;
-    let body = vec![b'x'; 16_000];
-    for stream in (1..=7).step_by(2) {
+    // Two answers that are there at once, and two that are longer than the gateway reads ahead.
+    for (stream, frames) in [(1, 1), (3, 1), (5, 20), (7, 20)] {
         attacker.send(&headers(stream, END_HEADERS, &infer())).await;
-        attacker.send(&data(stream, END_STREAM, &body)).await;
+        attacker.send(&data(stream, 0, &[b'x'; 16_000]).repeat(frames)).await;
+        attacker.send(&data(stream, END_STREAM, b"x")).await;
     }
     attacker.heard_until(&[Heard::Status(200)]).await;
     // The model's timeout is 2 s: the connection is still open when the slots must be free.

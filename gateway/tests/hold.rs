@@ -1,5 +1,7 @@
 //! Requests that wait for a replica.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::{Duration, Instant};

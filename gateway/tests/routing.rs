@@ -1,5 +1,7 @@
 //! Which model a request means, and what is answered without one.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A taken slot, and what follows from giving it back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_policy::{Device, Pick, Reason, Slot};
 
@@ -38,6 +39,11 @@ impl Place {
 
     pub(crate) fn slot(&self) -> &Slot<Arc<Replica>> {
         &self.pick.slot
+    }
+
+    /// How long the request was predicted to take here.
+    pub(crate) const fn predicted(&self) -> Duration {
+        self.pick.choice.predicted
     }
 
     /// Why this replica's device serves the request.

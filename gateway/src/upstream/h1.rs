@@ -33,15 +33,16 @@ const READ_BUFFER_BYTES: usize = 512 << 10;
 
 type Driver = http1::Connection<TokioIo<TcpStream>, RequestBody>;
 
-/// One connection, its two halves together.
+/// One connection, its two halves together; boxed by its owners, so that passing it on moves a pointer.
 pub(crate) struct H1Connection {
     sender: SendRequest<RequestBody>,
-    driver: Driver,
+    /// Absent once it has ended.
+    driver: Option<Driver>,
 }
 
 /// The idle connections of one replica on one thread.
 pub(crate) struct H1Pool {
-    idle: Mutex<Vec<(Moment, H1Connection)>>,
+    idle: Mutex<Vec<(Moment, Box<H1Connection>)>>,
     clock: Clock,
 }
 
@@ -51,7 +52,7 @@ impl H1Pool {
     }
 
     /// The connection used last that is still good; older ones are closed on the way.
-    pub(crate) fn take(&self) -> Option<H1Connection> {
+    pub(crate) fn take(&self) -> Option<Box<H1Connection>> {
         loop {
             let (_, mut connection) = self.idle.lock().pop()?;
             if connection.settle() {
@@ -61,7 +62,7 @@ impl H1Pool {
     }
 
     /// Keeps a connection whose exchange is over, if it can be used again.
-    fn give_back(&self, mut connection: H1Connection) {
+    fn give_back(&self, mut connection: Box<H1Connection>) {
         if connection.settle() {
             let mut idle = self.idle.lock();
             if idle.len() < MAX_IDLE {
@@ -89,14 +90,14 @@ impl H1Pool {
 }
 
 impl H1Connection {
-    pub(crate) async fn open(addr: SocketAddr) -> Result<Self, UpstreamError> {
+    pub(crate) async fn open(addr: SocketAddr) -> Result<Box<Self>, UpstreamError> {
         let stream = connect(addr).await?;
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(READ_BUFFER_BYTES)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| UpstreamError::Unsent { source })?;
-        let mut connection = Self { sender, driver };
+        let mut connection = Box::new(Self { sender, driver: Some(driver) });
         connection.settle();
         Ok(connection)
     }
@@ -105,42 +106,41 @@ impl H1Connection {
     ///
     /// Nobody is to be woken by an idle connection, hence the waker that does nothing.
     fn settle(&mut self) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.driver).poll(&mut context).is_pending() && self.sender.is_ready()
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    /// Moves bytes. A driver that ends is dropped: that completes what it still owes to others.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && Pin::new(driver).poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
     }
 
     /// Sends `request` and waits for the head of its response. Dropping the future closes the connection.
     pub(crate) async fn exchange(
-        self,
+        mut self: Box<Self>,
         request: Request<RequestBody>,
-        pool: Arc<H1Pool>,
+        pool: &Arc<H1Pool>,
     ) -> Result<Response<H1Body>, UpstreamError> {
-        let Self { mut sender, driver } = self;
-        let mut driver = Some(driver);
-        let response = {
-            let mut response = pin!(sender.try_send_request(request));
-            poll_fn(|cx| {
-                if let Some(running) = &mut driver
-                    && Pin::new(running).poll(cx).is_ready()
-                {
-                    // Dropped, it completes a response that it still owes.
-                    driver = None;
-                }
-                // Only the driver completes this future, so the driver's own wakers are all that is needed.
-                response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-            })
-            .await
-            .map_err(UpstreamError::from)?
-        };
-        let connection = driver.map(|driver| Self { sender, driver });
-        Ok(response.map(|incoming| H1Body { incoming, connection, pool, ended: false }))
+        let mut response = pin!(self.sender.try_send_request(request));
+        let response = poll_fn(|cx| {
+            self.drive(cx);
+            // Only the driver completes this future, so the driver's own wakers are all that is needed.
+            response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+        .await
+        .map_err(UpstreamError::from)?;
+        Ok(response.map(|incoming| H1Body { incoming, connection: Some(self), pool: Arc::clone(pool), ended: false }))
     }
 }
 
 /// A response body together with the connection that it arrives on, which goes back to its pool after the last byte.
 pub(crate) struct H1Body {
     incoming: Incoming,
-    connection: Option<H1Connection>,
+    connection: Option<Box<H1Connection>>,
     pool: Arc<H1Pool>,
     ended: bool,
 }
@@ -169,9 +169,7 @@ impl Body for H1Body {
         let Some(connection) = &mut self.connection else {
             return Poll::Pending;
         };
-        if Pin::new(&mut connection.driver).poll(cx).is_ready() {
-            self.connection = None;
-        }
+        connection.drive(cx);
         self.poll_incoming(cx)
     }
 
