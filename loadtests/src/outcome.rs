@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::http1::{Answer, Failure};
 use crate::open_loop::Shot;
+use crate::server_timing;
 
 /// One request from its intended to its real end. Times count from the start of the run.
 #[derive(Debug)]
@@ -64,9 +65,55 @@ impl Outcome {
         }
     }
 
+    /// Whether it waited for a replica and was the first to use it, as `server-timing` tells. The first use of a replica
+    /// that was added beside others tells its activation too, but nobody waited for that.
+    #[must_use]
+    pub fn woke_a_replica(&self) -> bool {
+        let header = self.result.as_ref().ok().and_then(|answer| answer.labels.server_timing.as_deref());
+        header.is_some_and(|header| {
+            server_timing::phase(header, "claim").is_some()
+                && server_timing::phase(header, "hold").is_some_and(|hold| !hold.is_zero())
+        })
+    }
+
     /// Whether it was answered with 200.
     #[must_use]
     pub fn succeeded(&self) -> bool {
         self.status() == 200
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::Labels;
+
+    fn outcome(server_timing: &str) -> Outcome {
+        let start = Instant::now();
+        let answer = Answer {
+            status: 200,
+            labels: Labels { server_timing: Some(server_timing.to_owned()), ..Labels::default() },
+            first_byte: start + Duration::from_millis(30),
+            done: start + Duration::from_millis(40),
+            body: bytes::Bytes::new(),
+            body_bytes: 0,
+            reusable: true,
+        };
+        let shot = Shot { at: Duration::from_millis(10), target: 0 };
+        Outcome::ended(shot, Duration::from_millis(25), start, Ok(answer))
+    }
+
+    #[test]
+    fn times_count_from_the_intended_send() {
+        let outcome = outcome("hold;dur=0");
+        assert_eq!(outcome.time_to_first_byte(), Duration::from_millis(20));
+        assert_eq!(outcome.latency(), Duration::from_millis(30));
+    }
+
+    #[test]
+    fn who_waits_for_a_fresh_replica_wakes_it() {
+        assert!(outcome("hold;dur=5, claim;dur=0, specialize;dur=3, load;dur=1, infer;dur=1").woke_a_replica());
+        assert!(!outcome("hold;dur=0, claim;dur=0, specialize;dur=3, load;dur=1, infer;dur=1").woke_a_replica());
+        assert!(!outcome("hold;dur=5, queue;dur=0, infer;dur=1").woke_a_replica());
     }
 }

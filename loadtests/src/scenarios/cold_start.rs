@@ -16,7 +16,6 @@ use crate::plot::{Axis, Bar, Bars, Chart, Curve, Mark, Plot, Scale, Unit};
 use crate::progress::Progress;
 use crate::record::Recorder;
 use crate::report::Report;
-use crate::server_timing;
 use crate::stack::{ModelSpec, Order, Stack, StackSettings};
 use crate::status::Claims;
 
@@ -124,7 +123,7 @@ async fn with_pool(args: &Args, common: &Common, pool: u32, report: &mut Report)
         };
         let (outcome, reusable) = ask(open, requests[sample % MODELS].clone(), start).await;
         connection = reusable;
-        seen.not_cold += usize::from(outcome.succeeded() && !is_cold(&outcome));
+        seen.not_cold += usize::from(outcome.succeeded() && !outcome.woke_a_replica());
         seen.single.outcome_by_first_byte(&outcome);
         progress.step();
     }
@@ -171,12 +170,6 @@ async fn ask(mut connection: Connection, request: Bytes, start: Instant) -> (Out
     let result = http1::within(ANSWER_PATIENCE, connection.exchange(&request, Keep::Labels)).await;
     let reusable = result.as_ref().is_ok_and(|answer| answer.reusable);
     (Outcome::ended(Shot { at: sent, target: 0 }, sent, start, result), reusable.then_some(connection))
-}
-
-/// A warm answer has no `claim`.
-fn is_cold(outcome: &Outcome) -> bool {
-    let header = outcome.result.as_ref().ok().and_then(|answer| answer.labels.server_timing.as_deref());
-    header.is_some_and(|header| server_timing::phase(header, "claim").is_some())
 }
 
 fn plots(all: &[Seen], report: &Report) -> Vec<Plot> {

@@ -17,7 +17,6 @@ use crate::plot::{Axis, Bar, Bars, Chart, Curve, Mark, Plot, Scale, Segment, Uni
 use crate::progress::Progress;
 use crate::record::Recorder;
 use crate::report::Report;
-use crate::server_timing;
 use crate::stack::{ModelSpec, Stack, StackSettings};
 use crate::status::{Claims, Status};
 
@@ -100,7 +99,11 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
             seen.elapsed,
         ));
         let cold = format!("pool {}, cold starts", seen.pool);
-        report.series.push(seen.cold.series(&cold, "first byte of answers by a fresh replica", seen.elapsed));
+        report.series.push(seen.cold.series(
+            &cold,
+            "first byte of answers that waited for a fresh replica",
+            seen.elapsed,
+        ));
     }
     judge::compare(&all, &mut report);
     Ok(Findings { plots: plots(&all), report })
@@ -147,8 +150,7 @@ async fn one_pool(args: &Args, common: &Common, pool: u32, plan: &[Shot], report
 impl Seen {
     fn take(&mut self, outcome: &Outcome) {
         self.all.outcome(outcome);
-        let header = outcome.result.as_ref().ok().and_then(|answer| answer.labels.server_timing.as_deref());
-        if outcome.succeeded() && header.is_some_and(|header| server_timing::phase(header, "claim").is_some()) {
+        if outcome.succeeded() && outcome.woke_a_replica() {
             self.cold.outcome_by_first_byte(outcome);
             let microseconds = outcome.time_to_first_byte().as_secs_f64() * 1e6;
             self.cold_points.push((outcome.intended.as_secs_f64(), microseconds));
@@ -194,7 +196,7 @@ fn plots(all: &[Seen]) -> Vec<Plot> {
     vec![
         over_time(
             "Cold starts over the trace",
-            "One dot for each answer by a fresh replica: its time to first byte.",
+            "One dot for each answer that waited for a fresh replica: its time to first byte.",
             Axis::new("time to first byte", Scale::Log, Unit::Time),
             all.iter().map(|seen| curve(named(seen), Mark::Dots, seen.cold_points.clone())).collect(),
         ),
