@@ -28,14 +28,6 @@ pub fn run(arguments: UpArgs) -> anyhow::Result<()> {
     let plan = preflight::check(arguments)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let shutdown = Shutdown::on_signals()?;
-        let stack = Stack::start(plan, &shutdown).await?;
-        let shown = console.map(|console| tokio::spawn(console.show(stack.view().clone(), shutdown.clone())));
-        let outcome = stack.run(&shutdown).await;
-        shutdown.request();
-        if let Some(shown) = shown {
-            // it ends with the stack; a panic in it must not hide how the stack ended
-            let _ = shown.await;
-        }
-        outcome
+        Stack::start(plan, &shutdown).await?.run(console, &shutdown).await
     })
 }

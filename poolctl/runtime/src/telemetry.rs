@@ -20,7 +20,9 @@ where
 {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let for_people = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // Without this a log that cannot be written is reported on standard error, which panics when that is a closed pipe:
+    // the thread that notices the parent's death would die of it.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let installed =
         if for_people { builder.compact().try_init() } else { builder.json().flatten_event(true).try_init() };
     if installed.is_err() {

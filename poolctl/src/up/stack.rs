@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 
+use super::console::Console;
 use super::preflight::Plan;
 use crate::admin::{Fleet, Model, Parts, View};
 use crate::cli::ClaimOrder;
@@ -108,13 +109,9 @@ impl Stack {
         Ok(Self { cluster, gateway, listeners, pools, admin, view, control, _private: private })
     }
 
-    pub(super) const fn view(&self) -> &View {
-        &self.view
-    }
-
     /// Serves until shutdown is requested and the last request is answered, then stops every replica. Announces the
-    /// addresses once the pools are full.
-    pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+    /// addresses once the pools are full, and from then on draws the table.
+    pub(super) async fn run(self, console: Option<Console>, shutdown: &Shutdown) -> anyhow::Result<()> {
         let (address, admin_address) = (self.listeners.local_addr(), self.admin.local_addr()?);
         let admin = poolctl_runtime::admin::serve(self.admin, self.view.router(), self.control.clone());
         let admin = tokio::spawn(admin);
@@ -133,9 +130,14 @@ impl Stack {
         if outcome.is_err() {
             shutdown.request();
         }
+        let shown = console.map(|console| tokio::spawn(console.show(self.view, shutdown.clone())));
         let served = served.await.map_err(anyhow::Error::new).and_then(|served| Ok(served?));
         self.control.request();
         self.cluster.shutdown().await;
+        if let Some(shown) = shown {
+            // a panic in it must not hide how the stack ended
+            let _ = shown.await;
+        }
         let admin = admin.await.map_err(anyhow::Error::new).and_then(|served| Ok(served?));
         outcome
             .and(served.context("requests cannot be served"))

@@ -36,7 +36,7 @@ fn spec_schema<T: CustomResourceExt>() -> JSONSchemaProps {
 /// Reads the documents of one file.
 pub(super) fn parse_file(file: &Path, text: &str, namespace: &str) -> Result<Resources, Vec<Problem>> {
     let options = serde_saphyr::options! { with_snippet: false };
-    let documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+    let mut documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
         let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
         vec![Problem { file: file.to_owned(), line, path: FieldPath::root(), message }]
@@ -44,7 +44,8 @@ pub(super) fn parse_file(file: &Path, text: &str, namespace: &str) -> Result<Res
 
     let mut resources = Resources::default();
     let mut problems = Vec::new();
-    for document in &documents {
+    for document in &mut documents {
+        document.read_as_text("sha256", text);
         if let Err(errors) = add(document, file, namespace, &mut resources) {
             problems.extend(errors.into_iter().map(|error| Problem {
                 file: file.to_owned(),

@@ -1,6 +1,7 @@
 //! YAML as a tree that remembers where each value stands.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
@@ -13,6 +14,8 @@ use crate::field::FieldPath;
 pub(super) struct Node {
     /// From 1.
     pub(super) line: u64,
+    /// Where it stands in the file, in bytes.
+    bytes: Range<usize>,
     pub(super) content: Content,
 }
 
@@ -56,6 +59,25 @@ impl Node {
         line
     }
 
+    /// Takes every value under `key` that YAML reads as a number for the text that was written: a digest may happen to
+    /// have no letters.
+    pub(super) fn read_as_text(&mut self, key: &str, source: &str) {
+        match &mut self.content {
+            Content::Map(entries) => {
+                for Entry { key: own, value, .. } in entries {
+                    if let (true, Content::Number(_), Some(written)) =
+                        (own == key, &value.content, source.get(value.bytes.clone()))
+                    {
+                        value.content = Content::Text(written.to_owned());
+                    }
+                    value.read_as_text(key, source);
+                }
+            }
+            Content::List(items) => items.iter_mut().for_each(|item| item.read_as_text(key, source)),
+            Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text(_) => {}
+        }
+    }
+
     /// The same as JSON.
     pub(super) fn to_json(&self) -> Value {
         match &self.content {
@@ -84,7 +106,11 @@ impl Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Self { line: spanned.referenced.line(), content: spanned.value })
+        let span = spanned.defined.span();
+        let start = usize::try_from(span.byte_offset().unwrap_or(0)).unwrap_or(usize::MAX);
+        let length = usize::try_from(span.byte_len().unwrap_or(0)).unwrap_or(usize::MAX);
+        let bytes = start..start.saturating_add(length);
+        Ok(Self { line: spanned.referenced.line(), bytes, content: spanned.value })
     }
 }
 

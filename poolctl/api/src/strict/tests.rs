@@ -48,6 +48,16 @@ fn documents_of_all_files_are_read() {
 }
 
 #[test]
+fn a_digest_of_digits_is_text() {
+    for digest in ["0".repeat(64), "12345678".repeat(8)] {
+        let with_digest =
+            GOOD.replace("  warmPool: big", &format!("  sha256: {digest} # of the file\n  warmPool: big"));
+        let found = load(&[("m.yaml", &with_digest)]).expect("no mistake");
+        assert_eq!(found.models[0].value.variants[0].sha256.as_ref(), Some(&digest));
+    }
+}
+
+#[test]
 fn empty_documents_and_folders_are_nothing() {
     assert_eq!(load(&[]), Ok(Resources::default()));
     assert_eq!(load(&[("a.yaml", "# nothing yet\n---\n---\n")]), Ok(Resources::default()));

@@ -1,0 +1,123 @@
+//! The commands that look into a running stack.
+
+use serde_json::{Value, json};
+
+use crate::stack::{Models, Stack, held_out, run, stderr, stdout};
+
+#[test]
+fn commands_show_the_running_stack() {
+    let models = Models::with_digits("  scaleToZeroAfter: 5m\n  gpu: {}");
+    let stack = Stack::start(&models, &["--pool", "1"]);
+    let server = format!("http://{}", stack.admin);
+    let command = |arguments: &[&str]| {
+        let output = run(&[arguments, &["--server", &server]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let (images, _) = held_out(1);
+    assert_eq!(stack.post("/v1/models/digits:predict", &[], &json!({"instances": images})).status, 200);
+
+    let status: Value = serde_json::from_str(&command(&["status", "--output", "json"])).unwrap();
+    let model = &status["models"][0];
+    assert_eq!((&model["name"], &model["namespace"]), (&json!("digits"), &json!("default")));
+    assert_eq!(model["url"], format!("http://{}/v2/models/digits", stack.address));
+    let conditions: Vec<_> =
+        model["conditions"].as_array().unwrap().iter().map(|c| (&c["type"], &c["status"], &c["reason"])).collect();
+    let (yes, no) = (json!("True"), json!("False"));
+    let (loadable, missing) = (json!("Loadable"), json!("DeviceUnavailable"));
+    assert_eq!(
+        conditions,
+        [
+            (&json!("Ready"), &yes, &loadable),
+            (&json!("CpuReady"), &yes, &loadable),
+            (&json!("GpuReady"), &no, &missing)
+        ]
+    );
+    let [cpu, gpu] = model["variants"].as_array().unwrap().as_slice() else { panic!("two variants: {model}") };
+    assert_eq!((&cpu["device"], &cpu["desired"]), (&json!("cpu"), &json!(1)));
+    assert_eq!((&gpu["device"], &gpu["desired"], &gpu["replicas"]), (&json!("gpu"), &json!(0), &json!([])));
+    let replica = &cpu["replicas"][0];
+    assert_eq!((&replica["state"], &replica["inFlight"]), (&json!("serving"), &json!(0)));
+    assert!(replica["id"].is_string() && replica["pid"].is_u64() && replica["address"].is_string(), "{replica}");
+    let pool = &status["pools"][0];
+    assert_eq!((&pool["name"], &pool["size"], &pool["claimed"]), (&json!("default"), &json!(1), &json!(1)));
+    assert_eq!((&pool["hits"], &pool["misses"]), (&json!(1), &json!(0)));
+    assert!(pool["idle"].is_u64() && pool["replicas"].is_array(), "{pool}");
+
+    let yaml: Value = serde_saphyr::from_str(&command(&["status", "-o", "yaml"])).unwrap();
+    assert_eq!(yaml["models"][0]["name"], "digits");
+    let table = command(&["status"]);
+    assert!(table.starts_with("NAMESPACE  MODEL   READY  DEVICE  REPLICAS"), "{table}");
+    assert!(
+        table.contains("default/digits on gpu: DeviceUnavailable: replicas of this machine run on: cpu"),
+        "{table}"
+    );
+    assert!(command(&["status", "--output", "wide"]).contains("digits-cpu-00001"));
+
+    let top = command(&["top", "--once", "--interval", "100ms"]);
+    assert!(top.contains("REQ/S") && top.contains("cpu 1/1, gpu 0/0"), "{top}");
+
+    let text = command(&["explain", "digits"]);
+    for expected in ["Why these replicas", "The next request (1024 bytes", "would go to cpu: only-candidate"] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    let explanation: Value =
+        serde_json::from_str(&command(&["explain", "default/digits", "--bytes", "5000", "-o", "json"])).unwrap();
+    assert_eq!(explanation["nextRequest"]["requestBytes"], 5000);
+    assert_eq!(explanation["nextRequest"]["devices"][0]["active"], true);
+    assert_eq!(explanation["plan"]["variants"][0]["device"], "cpu");
+
+    let unknown = run(&["explain", "letters", "--server", &server]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(stderr(&unknown), "poolctl: there is no model letters: there are default/digits\n");
+    let not_admin = run(&["status", "--server", &format!("http://{}", stack.address)]);
+    assert_eq!(not_admin.status.code(), Some(1));
+}
+
+#[test]
+fn metrics_and_health_are_on_the_admin_address() {
+    let models = Models::with_digits("");
+    let stack = Stack::start(&models, &["--pool", "1"]);
+    let get = |path: &str| crate::stack::request(stack.admin, "GET", path, &[], "");
+    assert_eq!((get("/healthz").status, get("/healthz").body), (200, json!("ok")));
+    let metrics = get("/metrics").body;
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        "kferving_pool_replicas{namespace=\"default\",pool=\"default\",state=\"idle\"} 1",
+        "kferving_pool_size{namespace=\"default\",pool=\"default\"} 1",
+        "kferving_local_replicas 1",
+    ] {
+        assert!(metrics.lines().any(|metric| metric == line), "{line}\n{metrics}");
+    }
+    assert_eq!(get("/explain/default/letters").status, 404);
+    assert_eq!(get("/nothing").status, 404);
+}
+
+#[test]
+fn nothing_that_answers_is_an_error() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for command in [&["status"][..], &["top", "--once"], &["explain", "digits"]] {
+        let output = run(&[command, &["--server", &format!("http://{free}")]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            stderr(&output),
+            format!(
+                "poolctl: nothing answers at http://{free}: Connection refused (os error 111). Is `poolctl up` running? \
+                 Name its admin address with --server http://HOST:PORT\n"
+            )
+        );
+    }
+    let output = run(&["status", "--server", "ftp://x"]);
+    assert_eq!(
+        (output.status.code(), stderr(&output).as_str()),
+        (Some(1), "poolctl: --server \"ftp://x\": expected http://HOST:PORT\n")
+    );
+}
+
+#[test]
+fn crds_are_printed() {
+    let output = run(&["crds"]);
+    assert!(output.status.success());
+    let text = stdout(&output);
+    assert!(text.contains("name: models.kferving.dev") && text.contains("name: warmpools.kferving.dev"), "{text}");
+}
