@@ -31,7 +31,7 @@ pub(crate) fn when_stdin_closes() -> std::io::Result<()> {
                 Err(_) => break,
             }
         }
-        tracing::info!("standard input was closed: the parent is gone");
+        // Not logged: the parent held the other end of the log too.
         at_once();
     })?;
     Ok(())
