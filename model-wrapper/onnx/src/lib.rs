@@ -10,8 +10,10 @@ mod external;
 mod model;
 mod runtime;
 mod strings;
+mod trim;
 
 pub use error::{LoadError, RuntimeError};
 pub use external::{MAX_EXTERNAL_FILES, external_files};
 pub use model::{LoadOptions, ModelFiles, OnnxModel, Optimization};
 pub use runtime::{DEFAULT_LIBRARY, LIBRARY_VARIABLE, Runtime};
+pub use trim::release_unused_memory;

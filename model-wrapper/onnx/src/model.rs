@@ -64,6 +64,15 @@ struct Run {
     cancelled: AtomicBool,
 }
 
+// === impl ModelFiles ===
+
+impl ModelFiles {
+    /// Bytes of all files.
+    pub fn size(&self) -> usize {
+        self.model.len() + self.external.values().map(|content| content.len()).sum::<usize>()
+    }
+}
+
 // === impl OnnxModel ===
 
 impl OnnxModel {

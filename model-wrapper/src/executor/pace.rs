@@ -1,7 +1,8 @@
 //! How long a model's runs take, as far as it decides where they run.
 //!
-//! Handing a request to the model's thread and back costs two wake-ups, several times what a very short model computes. Such a
-//! model runs where its request was decoded instead. A longer one must not, for sockets wait there meanwhile.
+//! Handing a request to the model's thread and back costs two wake-ups: measured on a small virtual machine 12 to 50 µs of
+//! processor time by request, against 4 without, where a very short model computes for 3. Such a model runs where its request
+//! was decoded instead. A longer one must not, for sockets wait there meanwhile.
 
 use std::time::Duration;
 

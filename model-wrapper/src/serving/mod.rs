@@ -13,7 +13,7 @@ mod specialize;
 use std::sync::Arc;
 
 use model_wrapper_admin::{Phases, StateResponse, WrapperState};
-use model_wrapper_onnx::Runtime;
+use model_wrapper_onnx::{Runtime, release_unused_memory};
 use model_wrapper_protocol::{InferError, Unavailable, metadata_json};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -33,6 +33,9 @@ pub(crate) use spec::{check_digest, check_name};
 
 #[cfg(test)]
 mod tests;
+
+/// Bytes of a model from which on what loading left behind is worth giving back, and takes longer than a wink anyway.
+const LARGE_MODEL: usize = 4 << 20;
 
 /// Handle to what this process holds. Clones share it.
 #[derive(Clone)]
@@ -214,7 +217,7 @@ impl Serving {
         backend: Box<dyn model_wrapper_protocol::Backend>,
         spec: &ModelSpec,
     ) -> Result<(), ModelError> {
-        let loaded = Loaded { backend, digest: String::new(), phases: Phases::default() };
+        let loaded = Loaded { backend, digest: String::new(), phases: Phases::default(), size: 0 };
         let model = ServedModel::start(loaded, spec, self.inner.gate.clone(), self.inner.metrics.clone())?;
         let (identity, phases) = (Identity::Anonymous, Phases::default());
         let service = Service { model: Arc::new(model), identity, digest: String::new(), phases };
@@ -229,13 +232,13 @@ impl Inner {
     /// Loads a model and serves it, or notes why it cannot be.
     fn load(&self, spec: &ModelSpec, identity: impl FnOnce(&str) -> Identity) -> Result<(), ModelError> {
         let served = load(&self.runtime, spec).and_then(|loaded| {
-            let (digest, phases) = (loaded.digest.clone(), loaded.phases);
+            let (digest, phases, size) = (loaded.digest.clone(), loaded.phases, loaded.size);
             let model = ServedModel::start(loaded, spec, self.gate.clone(), self.metrics.clone())?;
             let identity = identity(&digest);
-            Ok(Service { model: Arc::new(model), identity, digest, phases })
+            Ok((Service { model: Arc::new(model), identity, digest, phases }, size))
         });
         match served {
-            Ok(service) => {
+            Ok((service, size)) => {
                 self.metrics.load_seconds.set(service.phases.total_us as f64 / 1e6);
                 tracing::info!(
                     model = spec.name,
@@ -244,6 +247,9 @@ impl Inner {
                     "serving"
                 );
                 self.enter(Held::Serving(Arc::new(service)));
+                if size >= LARGE_MODEL {
+                    release_unused_memory();
+                }
                 Ok(())
             }
             Err(error) => {

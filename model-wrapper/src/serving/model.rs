@@ -47,6 +47,8 @@ pub struct Loaded {
     pub digest: String,
     /// How long it took.
     pub phases: Phases,
+    /// Bytes of its files.
+    pub(super) size: usize,
 }
 
 /// A model that is served.
@@ -71,6 +73,7 @@ pub fn load(runtime: &Runtime, spec: &ModelSpec) -> Result<Loaded, ModelError> {
         });
     }
     let read = started.elapsed();
+    let size = fetched.files.size();
     let backend: Box<dyn Backend> = match spec.format {
         Format::Onnx => {
             let options = LoadOptions {
@@ -88,7 +91,7 @@ pub fn load(runtime: &Runtime, spec: &ModelSpec) -> Result<Loaded, ModelError> {
     }
     let total = started.elapsed();
     let phases = Phases { fetch_us: micros(read), load_us: micros(total - read), total_us: micros(total) };
-    Ok(Loaded { backend, digest: fetched.digest, phases })
+    Ok(Loaded { backend, digest: fetched.digest, phases, size })
 }
 
 // === impl Loaded ===
