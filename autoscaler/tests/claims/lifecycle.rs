@@ -1,15 +1,18 @@
 //! A replica's life: claimed or started, loaded or not, drained and gone.
 
-use std::time::Duration;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use autoscaler::{AutoscalerStatus, Settings};
 use autoscaler_policy::Revision;
 use poolctl_cluster::{LocalCluster, Replica, ReplicaState};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::gateway::FakeGateway;
 use crate::request::{SlowRequest, predict};
-use crate::stack::{NAMESPACE, Running, Stack, count, revision, serves_once};
+use crate::stack::{NAMESPACE, PATIENCE, Running, Stack, count, revision, serves_once};
 
 async fn connected(stack: &Stack, revisions: Vec<Revision>) -> (Running<LocalCluster>, FakeGateway) {
     let running = stack.start(Settings::default(), revisions);
@@ -221,4 +224,50 @@ async fn a_silent_gateway_takes_nothing_away() {
     gateway.connect(&running.socket).await;
     serves_once(&stack, &gateway, "digits").await;
     stack.end().await;
+}
+
+/// The parent in the test below; it is run only by it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the parent process of no_wrapper_outlives_a_killed_parent"]
+async fn parent_that_waits_to_be_killed() {
+    let stack = Stack::with_pool(2).await;
+    let (_running, gateway) = connected(&stack, vec![revision("digits")]).await;
+    gateway.hold("digits");
+    serves_once(&stack, &gateway, "digits").await;
+    for replica in stack.replicas().await {
+        println!("child {}", replica.pid.unwrap());
+    }
+    println!("children complete");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_wrapper_outlives_a_killed_parent() {
+    let mut parent = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "lifecycle::parent_that_waits_to_be_killed", "--nocapture"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    let mut children = Vec::new();
+    while let Some(line) = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap() {
+        if line.contains("children complete") {
+            break;
+        }
+        children.extend(line.split_once("child ").map(|(_, pid)| pid.trim().to_owned()));
+    }
+    // Nobody may be there to reap an orphan: one that has ended and was not reaped does not run.
+    let runs = |pid: &&String| {
+        let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+        stat.is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|state| state.trim_start().starts_with('Z')))
+    };
+    let left = || children.iter().filter(runs).count();
+    assert_eq!(left(), 2, "one idle, one serving");
+    parent.kill().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while left() > 0 {
+        assert!(Instant::now() < deadline, "wrappers {children:?} outlived their parent");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
