@@ -6,6 +6,7 @@ use std::time::Duration;
 use gateway_policy::{Device, Moment, SizeBucket};
 
 use crate::ids::{GatewayId, ModelKey};
+use crate::service::Answered;
 
 /// A gateway reports every second; one that has not for three is unknown.
 pub const SILENT_AFTER: Duration = Duration::from_secs(3);
@@ -125,7 +126,7 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct News {
     pub(crate) arrivals: u64,
-    pub(crate) answered: Vec<(Device, SizeBucket, u64, Duration)>,
+    pub(crate) answered: Vec<Answered>,
 }
 
 impl Seen {
@@ -142,7 +143,7 @@ impl Seen {
                 *cell = (*requests, *total);
                 if more > 0 {
                     busy[device.index()] += took.as_secs_f64();
-                    news.answered.push((device, *size, more, took));
+                    news.answered.push(Answered { device, size: *size, requests: more, total: took });
                 }
             }
         }

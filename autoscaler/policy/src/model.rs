@@ -97,8 +97,8 @@ impl Model {
 
     pub(crate) fn report(&mut self, gateway: &GatewayId, report: &ModelReport, now: Moment) {
         let news = self.seen.entry(gateway.clone()).or_default().update(report);
-        for (device, size, requests, total) in news.answered {
-            self.service.record(device, size, requests, total, now);
+        for answered in news.answered {
+            self.service.record(answered, now);
         }
         if news.arrivals > 0 || report.held > 0 || report.in_flight > 0 {
             self.last_active = Some(now);

@@ -10,6 +10,7 @@ use crate::demand::{FORGOTTEN_AFTER, Gateways, ModelReport};
 use crate::explain::Explanation;
 use crate::ids::{GatewayId, ModelKey, RevisionKey};
 use crate::model::{Contacts, Model};
+use crate::plan::Mix;
 use crate::revision::Revision;
 
 /// How many replicas a revision should have from now on.
@@ -116,7 +117,8 @@ impl Scaler {
     pub fn decide(&mut self, model: &ModelKey, now: Moment, fleet: &impl Fleet, changed: &mut Vec<Desired>) {
         let contacts = self.contacts(now);
         if let Some(model) = self.models.get_mut(model).filter(|_| fleet.is_known()) {
-            decide(model, now, fleet, contacts, &mut self.told, changed);
+            let desired = model.decide(now, fleet, contacts);
+            tell_all(model, desired, &mut self.told, changed);
         }
     }
 
@@ -130,7 +132,8 @@ impl Scaler {
         }
         let contacts = self.contacts(now);
         for model in self.models.values_mut().filter(|model| !model.is_calm()) {
-            decide(model, now, fleet, contacts, &mut self.told, changed);
+            let desired = model.decide(now, fleet, contacts);
+            tell_all(model, desired, &mut self.told, changed);
         }
         for key in &self.replaced {
             tell(key, 0, &mut self.told, changed);
@@ -150,15 +153,7 @@ impl Scaler {
     }
 }
 
-fn decide(
-    model: &mut Model,
-    now: Moment,
-    fleet: &impl Fleet,
-    contacts: Contacts,
-    told: &mut BTreeMap<RevisionKey, u32>,
-    changed: &mut Vec<Desired>,
-) {
-    let desired = model.decide(now, fleet, contacts);
+fn tell_all(model: &Model, desired: Mix, told: &mut BTreeMap<RevisionKey, u32>, changed: &mut Vec<Desired>) {
     for device in Device::ALL {
         if let Some(revision) = model.variant(device) {
             tell(&revision.key, desired[device.index()], told, changed);

@@ -55,13 +55,26 @@ pub struct Profile {
     pub evidence: Evidence,
 }
 
+/// Requests that were answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The device that they ran on.
+    pub device: Device,
+    /// Their size.
+    pub size: SizeBucket,
+    /// How many.
+    pub requests: u64,
+    /// The time that they took together.
+    pub total: Duration,
+}
+
 impl ServiceTimes {
-    /// Takes in `requests` answered requests that took `total` together.
-    pub fn record(&mut self, device: Device, size: SizeBucket, requests: u64, total: Duration, now: Moment) {
+    /// Takes in requests that were answered.
+    pub fn record(&mut self, answered: Answered, now: Moment) {
         self.decay(now);
-        let cell = &mut self.cells[device.index()][size.index()];
-        cell.requests += requests as f64;
-        cell.seconds += total.as_secs_f64();
+        let cell = &mut self.cells[answered.device.index()][answered.size.index()];
+        cell.requests += answered.requests as f64;
+        cell.seconds += answered.total.as_secs_f64();
     }
 
     fn decay(&mut self, now: Moment) {
@@ -160,8 +173,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn size(index: usize) -> SizeBucket {
-        SizeBucket::from_index(index).unwrap()
+    fn answered(device: Device, size: usize, requests: u64, total: Duration) -> Answered {
+        Answered { device, size: SizeBucket::from_index(size).unwrap(), requests, total }
     }
 
     fn close(a: f64, b: f64) -> bool {
@@ -178,8 +191,8 @@ mod tests {
     #[test]
     fn measurements_replace_the_prior_by_size() {
         let mut times = ServiceTimes::default();
-        times.record(Device::Cpu, size(0), 10, 20 * MS, Moment::ZERO);
-        times.record(Device::Cpu, size(2), 30, 300 * MS, Moment::ZERO);
+        times.record(answered(Device::Cpu, 0, 10, 20 * MS), Moment::ZERO);
+        times.record(answered(Device::Cpu, 2, 30, 300 * MS), Moment::ZERO);
         let cpu = times.profile(Device::Cpu, PRIOR);
         assert!(close(cpu.seconds[0], 0.002) && close(cpu.seconds[2], 0.010));
         assert!(close(cpu.seconds[5], 0.008), "an unmeasured size takes the mean");
@@ -193,11 +206,11 @@ mod tests {
     #[test]
     fn old_measurements_fade() {
         let mut times = ServiceTimes::default();
-        times.record(Device::Cpu, size(0), 100, 1000 * MS, Moment::ZERO);
-        times.record(Device::Cpu, size(0), 100, 2000 * MS, Moment::ZERO + HALF_LIFE);
+        times.record(answered(Device::Cpu, 0, 100, 1000 * MS), Moment::ZERO);
+        times.record(answered(Device::Cpu, 0, 100, 2000 * MS), Moment::ZERO + HALF_LIFE);
         let mean = times.profile(Device::Cpu, PRIOR).seconds[0];
         assert!(close(mean, (0.5 + 2.0) / 150.0), "{mean}");
-        times.record(Device::Gpu, size(1), 1, MS, Moment::ZERO + HALF_LIFE * 20);
+        times.record(answered(Device::Gpu, 1, 1, MS), Moment::ZERO + HALF_LIFE * 20);
         assert!(times.mix()[1] > 0.99);
     }
 }

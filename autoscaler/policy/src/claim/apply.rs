@@ -29,17 +29,17 @@ impl State {
                     work.revisions.insert(revision);
                 }
             }
-            Event::Written { ticket, outcome } => self.note_written(&ticket, outcome, work),
-            Event::Got { uid, outcome } => self.note_got(&uid, outcome, work),
+            Event::Written { ticket, outcome } => self.note_written(&ticket, &outcome, work),
+            Event::Got { uid, outcome } => self.note_got(&uid, &outcome, work),
             Event::Specialized { uid, claim, outcome } => self.note_specialized(&uid, &claim, outcome, work),
             Event::State { uid, outcome } => self.note_state(&uid, outcome, work),
             Event::Reported { revision, uid, claim } => self.note_reported(revision, uid, claim, work),
             Event::Fault { uid } => self.note_fault(&uid, work),
             Event::RemovalAcked { uid, claim } => {
-                self.advance_stop(&uid, &claim, |stop| matches!(stop, Stop::Removing(_)), Stop::Removed, work);
+                self.advance_stop(&uid, &claim, Stop::Removed, work);
             }
             Event::Drained { uid, claim } => {
-                self.advance_stop(&uid, &claim, |stop| stop == Stop::Draining, Stop::Drained, work);
+                self.advance_stop(&uid, &claim, Stop::Drained, work);
             }
             Event::Deletion { uid, label, outcome } => self.note_deletion(&uid, label, outcome, work),
             Event::Created { claim, outcome } => self.note_created(&claim, outcome, work),
@@ -149,11 +149,11 @@ impl State {
             .extend(self.revisions.iter().filter(|(_, state)| state.target.is_none()).map(|(key, _)| key.clone()));
     }
 
-    fn note_written(&mut self, ticket: &Ticket, outcome: WriteOutcome, work: &mut Work<'_>) {
+    fn note_written(&mut self, ticket: &Ticket, outcome: &WriteOutcome, work: &mut Work<'_>) {
         /// Writes to one replica before a pause is made between them: P1 and P2, each once more.
         const PROMPT_ATTEMPTS: u32 = 4;
         let retry_at = work.now + self.settings.retry;
-        if let WriteOutcome::Won(view) = &outcome {
+        if let WriteOutcome::Won(view) = outcome {
             self.merge(&ticket.uid, view);
         }
         let Some(pod) = self.pods.get_mut(&ticket.uid) else { return };
@@ -174,9 +174,9 @@ impl State {
         work.pods.insert(ticket.uid.clone());
     }
 
-    fn note_got(&mut self, uid: &Uid, outcome: GetOutcome, work: &mut Work<'_>) {
+    fn note_got(&mut self, uid: &Uid, outcome: &GetOutcome, work: &mut Work<'_>) {
         let retry_at = work.now + self.settings.retry;
-        if let GetOutcome::Found(view) = &outcome {
+        if let GetOutcome::Found(view) = outcome {
             self.merge(uid, view);
         }
         let Some(pod) = self.pods.get_mut(uid) else { return };
@@ -303,10 +303,12 @@ impl State {
         }
     }
 
-    fn advance_stop(&mut self, uid: &Uid, claim: &ClaimId, from: fn(Stop) -> bool, to: Stop, work: &mut Work<'_>) {
+    /// Takes the next step of stopping, unless that is not what is waited for.
+    fn advance_stop(&mut self, uid: &Uid, claim: &ClaimId, to: Stop, work: &mut Work<'_>) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let is_owner = pod.view.ownership.as_ref().is_some_and(|owner| owner.claim == *claim);
-        if is_owner && from(pod.stop) {
+        let is_next = matches!((pod.stop, to), (Stop::Removing(_), Stop::Removed) | (Stop::Draining, Stop::Drained));
+        if is_owner && is_next {
             pod.stop = to;
             work.pods.insert(uid.clone());
         }

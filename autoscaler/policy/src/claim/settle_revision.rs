@@ -8,7 +8,7 @@ use gateway_policy::Moment;
 use super::effect::{Condition, ConditionReason, Effect, Origin};
 use super::pod::Label;
 use super::replica::{Activation, Load, Pod};
-use super::revision::Creating;
+use super::revision::{Creating, RevisionState};
 use super::state::{State, Timer, Work};
 use crate::ids::{ClaimId, RevisionKey, Uid};
 
@@ -42,10 +42,10 @@ impl State {
         }
         self.report(key, work);
         self.set_revision_timer(key, work.now);
-        if self.revisions.get(key).is_some_and(super::revision::RevisionState::is_forgettable) {
-            if let Some(revision) = self.revisions.remove(key) {
-                self.set_timer(Timer::Revision(key.clone()), revision.wake, None);
-            }
+        if self.revisions.get(key).is_some_and(RevisionState::is_forgettable)
+            && let Some(revision) = self.revisions.remove(key)
+        {
+            self.set_timer(Timer::Revision(key.clone()), revision.wake, None);
         }
     }
 

@@ -167,7 +167,7 @@ fn replicas_that_are_started_for_their_revision() {
 
 #[test]
 fn two_leaders_at_once() {
-    holds("two leaders", one_revision(Order::Optimistic, Budget { deposals: 1, ..NONE }), Some(11));
+    holds("two leaders", one_revision(Order::Optimistic, Budget { deposals: 1, ..NONE }), Some(13));
 }
 
 #[test]
