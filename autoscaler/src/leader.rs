@@ -4,6 +4,7 @@
 //! outboxes at once, so that it is in the order in which it became true.
 
 mod demand;
+mod publish;
 mod table;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -11,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use autoscaler_demand::{ActivationPhases, ReplicaAdded};
 use autoscaler_policy::claim::{self, Effect, Event, Timings};
 use autoscaler_policy::{ClaimId, Desired, Explanation, ModelKey, Revision, RevisionKey, Scaler, Uid};
 use gateway_policy::Moment;
@@ -216,19 +216,6 @@ impl Leader {
         }
     }
 
-    /// Tells gateways of replicas that one of them reported, once they have turned out to be ours.
-    fn announce_reported(&mut self) {
-        let ours: Vec<_> = self
-            .claims
-            .published()
-            .filter(|published| self.reported.contains(published.uid))
-            .map(|published| (published.uid.clone(), published.claim.clone(), published.revision.clone()))
-            .collect();
-        for (uid, claim, revision) in ours {
-            self.publish(&uid, &claim, &revision, None);
-        }
-    }
-
     /// Performs what needs no I/O and puts the rest into `tasks`. Returns a reply that is known at once.
     fn perform(&mut self, effect: Effect, now: Moment, tasks: &mut Vec<Task>) -> Option<Event> {
         match effect {
@@ -310,45 +297,6 @@ impl Leader {
             None if ticket.write == claim::Write::Drain => Some(translate::drain(ticket, from)),
             None => None,
         }
-    }
-
-    fn publish(&mut self, uid: &Uid, claim: &ClaimId, key: &RevisionKey, timings: Option<Timings>) {
-        let now = self.clock.now();
-        let (Some(revision), Some(replica)) = (self.table.get(key), self.replicas.get(uid)) else { return };
-        let Lifecycle::Ready { traffic, .. } = replica.lifecycle else { return };
-        let added = ReplicaAdded {
-            namespace: revision.model.namespace.to_string(),
-            model: revision.model.name.to_string(),
-            revision: key.to_string(),
-            digest: revision.digest.to_string(),
-            uid: uid.to_string(),
-            claim_id: claim.to_string(),
-            name: replica.name.clone(),
-            address: traffic.to_string(),
-            device: revision.device.as_str().to_owned(),
-            concurrency: revision.container_concurrency,
-            cost: revision.cost,
-            phases: timings.map(|timings| ActivationPhases {
-                claim_us: micros(timings.claim),
-                specialize_us: micros(timings.specialize),
-                load_us: micros(timings.load),
-            }),
-        };
-        self.reported.remove(uid);
-        self.gateways.publish(uid, added, now);
-        if let Some(timings) = timings {
-            self.metrics.activated(&timings);
-            self.activations.insert(key.clone(), Activation { timings, at: now });
-        }
-        self.report_model_of(key);
-    }
-
-    /// Tells gateways whether the model of this revision can be had.
-    fn report_model_of(&mut self, key: &RevisionKey) {
-        let Some(revision) = self.table.get(key) else { return };
-        let model = revision.model.clone();
-        let state = table::model_state(&model, &self.table, &self.claims, self.clock.now());
-        self.gateways.model(&model, state);
     }
 
     /// Periodic duties: adoption that takes too long, gauges, and all models' scale.
