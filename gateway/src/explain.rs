@@ -14,6 +14,8 @@ pub struct ModelExplanation {
     pub namespace: String,
     /// Name of the model.
     pub name: String,
+    /// Generation of the model that this is about.
+    pub generation: u64,
     /// Body length of the request, in bytes.
     pub request_bytes: u64,
     /// Time within which it should be answered, in milliseconds: what scoring aims at.
@@ -36,6 +38,12 @@ pub struct DeviceExplanation {
     pub device: &'static str,
     /// Relative cost of a replica-second.
     pub cost: f64,
+    /// NAMESPACE/REVISION that the control plane runs on this device; absent for static replicas.
+    pub revision: Option<String>,
+    /// Digest of that revision's model.
+    pub digest: Option<String>,
+    /// Requests at a time that a replica of that revision takes.
+    pub concurrency: Option<u32>,
     /// Whether a replica takes requests.
     pub active: bool,
     /// Time that the request would take on the least busy replica, in milliseconds; on a cold device, once it is up.
@@ -98,6 +106,7 @@ impl Gateway {
         Some(ModelExplanation {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
+            generation: route.generation,
             request_bytes,
             target_ms: target.as_secs_f64() * 1e3,
             held: model.waiting(),
@@ -132,9 +141,14 @@ fn explain_class(model: &Model, class: &ReplicaClass, size: SizeBucket, now: Mom
     let loads = class.replicas.iter().map(|replica| replica.slots().load());
     let least = loads.min_by(|one, other| one.stretch().total_cmp(&other.stretch())).unwrap_or(Load::IDLE);
     let predicted = gateway_policy::predict(service_times.estimate(size, now), least, std::time::Duration::ZERO);
+    let route = model.route();
+    let variant = route.variants.iter().find(|variant| variant.device == class.device);
     DeviceExplanation {
         device: class.device.as_str(),
         cost: class.cost,
+        revision: variant.map(|variant| variant.revision.clone()),
+        digest: variant.map(|variant| variant.digest.clone()),
+        concurrency: variant.map(|variant| variant.concurrency),
         active: !class.replicas.is_empty(),
         predicted_ms: predicted.as_secs_f64() * 1e3,
         measured: service_times.is_measured(size),

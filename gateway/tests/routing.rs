@@ -176,3 +176,22 @@ async fn grpc_is_routed_by_the_name_in_its_message() {
     gateway.settles().await;
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_says_what_the_next_request_costs() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::from_millis(5)));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 2)]), scaled_model("cold")]);
+    assert_eq!(gateway.gateway.explain("vision", "none", 1), None);
+    let cold = gateway.gateway.explain("vision", "cold", 1).unwrap();
+    assert_eq!((cold.chosen, cold.reason, cold.generation), (None, "no-capacity", 1));
+    assert_eq!(cold.devices[0].revision.as_deref(), Some("vision/cold-cpu-00001"));
+    assert!(!cold.devices[0].active && !cold.devices[0].measured);
+
+    TestClient::http1().post(&gateway.url("/v2/models/digits/infer"), "x").await;
+    gateway.settles().await;
+    let warm = gateway.gateway.explain("vision", "digits", 1).unwrap();
+    assert_eq!((warm.chosen, warm.reason), (Some("cpu"), "static"));
+    assert!(warm.devices[0].measured && warm.devices[0].predicted_ms >= 4.0, "{warm:?}");
+    assert_eq!(warm.devices[0].replicas[0].concurrency, 2);
+    gateway.stop().await;
+}

@@ -38,7 +38,8 @@ impl Model {
         };
         // A slot freed between the failed pick and the join is found here.
         self.release_held();
-        if waiting.is_power_of_two() && self.waiting.load(Ordering::SeqCst) != 0 {
+        let still_waits = self.waiting.load(Ordering::SeqCst) != 0;
+        if waiting.is_power_of_two() && still_waits && self.routing().scalable {
             // The first is told at once; of a growing crowd each doubling, and the whole on the tick.
             self.outbox.held(&self.key, waiting);
         }

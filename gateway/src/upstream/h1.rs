@@ -133,6 +133,8 @@ impl H1Connection {
         })
         .await
         .map_err(UpstreamError::from)?;
+        // Whoever reads the body drives the connection: asking for the first bytes need not wake this task again.
+        self.drive(&mut Context::from_waker(Waker::noop()));
         Ok(response.map(|incoming| H1Body { incoming, connection: Some(self), pool: Arc::clone(pool), ended: false }))
     }
 }

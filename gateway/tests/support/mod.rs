@@ -63,7 +63,7 @@ impl TestGateway {
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let families = self.registry.gather();
         let family = families.iter().filter(|family| family.name() == name);
-        let metrics = family.flat_map(|family| family.get_metric());
+        let metrics = family.flat_map(prometheus::proto::MetricFamily::get_metric);
         let matching = metrics.filter(|metric| {
             labels.iter().all(|(name, value)| {
                 metric.get_label().iter().any(|label| label.name() == *name && label.value() == *value)
