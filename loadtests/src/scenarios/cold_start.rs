@@ -19,8 +19,11 @@ use crate::report::Report;
 use crate::stack::{ModelSpec, Order, Stack, StackSettings};
 use crate::status::Claims;
 
-/// Models of the stack. A sample takes the next in turn, while those before it go back to zero; a burst takes all of them.
-const MODELS: usize = 4;
+/// Models of the stack. A sample takes the next in turn, while those before it go back to zero.
+const MODELS: usize = 8;
+
+/// Models that a burst wakes at once: one half of them, then the other.
+const BURST: usize = 4;
 
 /// How long a model may take to reach zero and the pool to fill.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,7 +89,7 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
     }
     for seen in &all {
         let name = format!("burst, pool {}", seen.pool);
-        report.series.push(seen.burst.series(&name, &format!("{MODELS} models at zero at once"), seen.burst_for));
+        report.series.push(seen.burst.series(&name, &format!("{BURST} models at zero at once"), seen.burst_for));
         let name = format!("burst's last, pool {}", seen.pool);
         report.series.push(seen.burst_last.series(&name, "the last answered of each burst", seen.burst_for));
         report.ratio(format!("burst_hit_rate_pool_{}", seen.pool), seen.burst_claims.hit_rate());
@@ -132,14 +135,16 @@ async fn with_pool(args: &Args, common: &Common, pool: u32, report: &mut Report)
 
     let start = Instant::now();
     let mut progress = Progress::start(&format!("bursts, pool {pool}"), args.bursts as u64);
-    for _ in 0..args.bursts {
+    for burst in 0..args.bursts {
+        let from = burst * BURST % MODELS;
+        let woken = &names[from..from + BURST];
         let before = stack
-            .wait_until("every model at zero and the pool full", PATIENCE, |s| {
-                names.iter().all(|name| s.at_zero(name)) && s.pools_full()
+            .wait_until("the models of a burst at zero and the pool full", PATIENCE, |s| {
+                woken.iter().all(|name| s.at_zero(name)) && s.pools_full()
             })
             .await?;
         let mut asked = JoinSet::new();
-        for request in &requests {
+        for request in &requests[from..from + BURST] {
             let open = Connection::open(stack.gateway).await?;
             asked.spawn(ask(open, request.clone(), start));
         }

@@ -76,7 +76,8 @@ fn beside_kserve(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Re
         if model == TINY && encoding == "JSON" {
             report.verdicts.push(Verdict::budget(
                 format!("{model} {encoding}: at least {BUDGET_TO_KSERVE} times KServe's Python server"),
-                times >= BUDGET_TO_KSERVE,
+                // A peer that answered nothing is no measure.
+                times.is_finite() && times >= BUDGET_TO_KSERVE,
                 format!("{times:.1} times"),
             ));
         }
@@ -122,5 +123,7 @@ mod tests {
         let ways = [("wrapper JSON", measured(50_000.0, 20.0)), ("kserve JSON", measured(1_000.0, 500.0))];
         assert_eq!(judged(TINY, &ways).ratios["wrapper_to_kserve_tiny_json"], 50.0);
         assert!(judged(TINY, &ways[..1]).ratios.is_empty());
+        let failing = [ways[0].clone(), ("kserve JSON", measured(0.0, 0.0))];
+        assert!(judged(TINY, &failing).verdicts.iter().all(|verdict| !verdict.held));
     }
 }

@@ -27,7 +27,7 @@ class Onnx(Model):
             output = InferOutput(name=output_name, shape=list(result.shape), datatype="FP32")
             output.set_data_from_numpy(numpy.asarray(result), binary_data=payload.use_binary_outputs)
             outputs.append(output)
-        return InferResponse(response_id=payload.id, model_name=name, infer_outputs=outputs)
+        return InferResponse(response_id=payload.id or name, model_name=name, infer_outputs=outputs)
 
 
 logging.disable(logging.INFO)
