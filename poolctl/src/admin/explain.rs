@@ -17,7 +17,7 @@ pub(super) fn of(parts: &Parts, key: &ModelKey, bytes: u64) -> Option<Explanatio
     Some(Explanation {
         model: status::of_model(parts, model),
         plan: parts.autoscaler.explain(&key.namespace, &key.name).map(plan),
-        next_request: next_request(parts, key, next),
+        next_request: next_request(parts, key, &next),
     })
 }
 
@@ -64,7 +64,7 @@ fn variant(variant: VariantScale) -> VariantPlan {
     }
 }
 
-fn next_request(parts: &Parts, key: &ModelKey, next: ModelExplanation) -> NextRequest {
+fn next_request(parts: &Parts, key: &ModelKey, next: &ModelExplanation) -> NextRequest {
     let activations = parts.autoscaler.status().revisions.into_iter().filter_map(|revision| {
         let is_ours = revision.namespace == *key.namespace && revision.model == *key.name;
         let last = revision.last_activation.filter(|_| is_ours)?;
@@ -77,11 +77,11 @@ fn next_request(parts: &Parts, key: &ModelKey, next: ModelExplanation) -> NextRe
         target_ms: next.target_ms,
         chosen: next.chosen.map(str::to_owned),
         reason: next.reason.to_owned(),
-        devices: next.devices.into_iter().map(|device| cost(activation(device.device), device)).collect(),
+        devices: next.devices.iter().map(|device| cost(activation(device.device), device)).collect(),
     }
 }
 
-fn cost(activation_ms: Option<f64>, device: DeviceExplanation) -> DeviceCost {
+fn cost(activation_ms: Option<f64>, device: &DeviceExplanation) -> DeviceCost {
     DeviceCost {
         device: device.device.to_owned(),
         active: device.active,

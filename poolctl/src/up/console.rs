@@ -31,6 +31,13 @@ fn up(lines: usize) -> String {
 /// Clears from the cursor to the end of the screen.
 const CLEAR_BELOW: &str = "\x1b[J";
 
+/// A line that is longer than the terminal is wide must stay one line, or the way back up is not known.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
+/// Models that are drawn: the table must be lower than the terminal, for the same reason. `poolctl status` has all.
+const MAX_MODELS: usize = 12;
+
 /// What stands on the terminal. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Console {
@@ -44,7 +51,7 @@ impl Console {
         let stop = shutdown.requested();
         tokio::pin!(stop);
         loop {
-            self.redraw(&frame(&view.status()));
+            self.redraw(&frame(view.status()));
             tokio::select! {
                 () = &mut stop => break,
                 () = tokio::time::sleep(LEAST_INTERVAL) => {}
@@ -70,11 +77,17 @@ impl Console {
 
 /// What turns a terminal that shows `drawn` into one that shows `log` and below it `frame`.
 fn replace(drawn: &str, log: &str, frame: &str) -> String {
-    format!("{}{CLEAR_BELOW}{log}{frame}", up(drawn.lines().count()))
+    format!("{}{CLEAR_BELOW}{log}{NO_WRAP}{frame}{WRAP}", up(drawn.lines().count()))
 }
 
-fn frame(status: &Status) -> String {
-    format!("\n{}\n{}", models_table(&status.models), pools_table(&status.pools))
+/// The models that have replicas come first.
+fn frame(mut status: Status) -> String {
+    status.models.sort_by_key(|model| model.variants.iter().all(|variant| variant.replicas.is_empty()));
+    let hidden = status.models.len().saturating_sub(MAX_MODELS);
+    status.models.truncate(MAX_MODELS);
+    let more =
+        if hidden > 0 { format!("and {hidden} models more: poolctl status shows them\n") } else { String::new() };
+    format!("\n{}{more}\n{}", models_table(&status.models), pools_table(&status.pools))
 }
 
 /// Writes one event of the log.

@@ -1,5 +1,7 @@
 //! `poolctl up` and the commands beside it: the real binaries, real models, real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
+
 mod stack;
 
 mod commands;

@@ -290,7 +290,7 @@ impl FakeCluster {
         }
     }
 
-    fn set(&mut self, pool: &mut PoolState, uid: &str, state: ReplicaState, lifecycle: Lifecycle, now: Moment) {
+    fn set(&mut self, pool: &mut PoolState, uid: &str, (state, lifecycle): (ReplicaState, Lifecycle), now: Moment) {
         pool.applied(&replica(uid, state, lifecycle.clone()), now);
         self.replicas.insert(uid.to_owned(), (state, lifecycle));
     }
@@ -354,18 +354,18 @@ proptest! {
                 Step::Ready(index) => {
                     if let Some(uid) = cluster.nth(index, |(_, lifecycle)| *lifecycle == Lifecycle::Starting) {
                         let state = cluster.replicas[&uid].0;
-                        cluster.set(&mut pool, &uid, state, ready(), now);
+                        cluster.set(&mut pool, &uid, (state, ready()), now);
                     }
                 }
                 Step::Claim(index) => {
                     if let Some(uid) = cluster.nth(index, |replica| *replica == (ReplicaState::Idle, ready())) {
-                        cluster.set(&mut pool, &uid, ReplicaState::Claimed, ready(), now);
+                        cluster.set(&mut pool, &uid, (ReplicaState::Claimed, ready()), now);
                     }
                 }
                 Step::Crash(index) => {
                     if let Some(uid) = cluster.nth(index, |(_, lifecycle)| *lifecycle != exited()) {
                         let state = cluster.replicas[&uid].0;
-                        cluster.set(&mut pool, &uid, state, exited(), now);
+                        cluster.set(&mut pool, &uid, (state, exited()), now);
                     }
                 }
                 Step::Finish => cluster.finish(&mut pool),
@@ -393,7 +393,7 @@ proptest! {
             cluster.finish(&mut pool);
             cluster.answer(&mut pool, false, now);
             if let Some(uid) = cluster.nth(0, |replica| *replica == (ReplicaState::Idle, Lifecycle::Starting)) {
-                cluster.set(&mut pool, &uid, ReplicaState::Idle, ready(), now);
+                cluster.set(&mut pool, &uid, (ReplicaState::Idle, ready()), now);
             }
         }
         prop_assert_eq!(pool.counts().idle, pool.size());
