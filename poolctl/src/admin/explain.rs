@@ -4,8 +4,13 @@ use autoscaler::{ScaleExplanation, VariantScale};
 use autoscaler_policy::ModelKey;
 use gateway::{DeviceExplanation, ModelExplanation};
 
-use super::messages::{Alternative, DeviceCost, Explanation, NextRequest, PlanExplanation, VariantPlan};
-use super::{Parts, status};
+use super::messages::{
+    Alternative, ColdPath, DeviceCost, Explanation, ModelStatus, NextRequest, PlanExplanation, VariantPlan,
+};
+use super::{Model, Parts, status};
+
+/// Reason of a request that a replica would be brought up for.
+const COLD: &str = "cold";
 
 /// The explanation for a request of `bytes` bytes; `None` where there is no such model.
 pub(super) fn of(parts: &Parts, key: &ModelKey, bytes: u64) -> Option<Explanation> {
@@ -14,10 +19,11 @@ pub(super) fn of(parts: &Parts, key: &ModelKey, bytes: u64) -> Option<Explanatio
         definition.namespace == *key.namespace && definition.name == *key.name
     })?;
     let next = parts.gateway.explain(&key.namespace, &key.name, bytes)?;
+    let status = status::of_model(parts, model);
     Some(Explanation {
-        model: status::of_model(parts, model),
+        next_request: next_request(parts, model, &status, &next),
+        model: status,
         plan: parts.autoscaler.explain(&key.namespace, &key.name).map(plan),
-        next_request: next_request(parts, key, &next),
     })
 }
 
@@ -64,20 +70,38 @@ fn variant(variant: VariantScale) -> VariantPlan {
     }
 }
 
-fn next_request(parts: &Parts, key: &ModelKey, next: &ModelExplanation) -> NextRequest {
-    let activations = parts.autoscaler.status().revisions.into_iter().filter_map(|revision| {
-        let is_ours = revision.namespace == *key.namespace && revision.model == *key.name;
-        let last = revision.last_activation.filter(|_| is_ours)?;
-        Some((revision.device, last.claim_ms + last.specialize_ms + last.load_ms))
-    });
-    let activations: Vec<_> = activations.collect();
-    let activation = |device: &str| activations.iter().find(|(known, _)| known == device).map(|(_, millis)| *millis);
+fn next_request(parts: &Parts, model: &Model, status: &ModelStatus, next: &ModelExplanation) -> NextRequest {
+    let revisions = parts.autoscaler.status().revisions;
+    let activation = |device: &str| {
+        let ours = revisions.iter().filter(|revision| {
+            revision.namespace == status.namespace && revision.model == status.name && revision.device == device
+        });
+        let last = ours.filter_map(|revision| revision.last_activation.as_ref()).min_by_key(|last| last.ago_ms)?;
+        Some(last.claim_ms + last.specialize_ms + last.load_ms)
+    };
+    let unavailable = model.entry.unavailable();
+    let is_cold = unavailable.is_none() && next.devices.iter().all(|device| !device.active);
+    let reason = unavailable.map_or(next.reason.to_owned(), |unavailable| unavailable.reason);
     NextRequest {
         request_bytes: next.request_bytes,
         target_ms: next.target_ms,
         chosen: next.chosen.map(str::to_owned),
-        reason: next.reason.to_owned(),
+        reason: if is_cold { COLD.to_owned() } else { reason },
+        cold_start: is_cold.then(|| cold_path(parts, model, status)),
         devices: next.devices.iter().map(|device| cost(activation(device.device), device)).collect(),
+    }
+}
+
+fn cold_path(parts: &Parts, model: &Model, status: &ModelStatus) -> ColdPath {
+    let definition = &model.entry.definition;
+    let pools = parts.pools.status();
+    let pool = pools
+        .iter()
+        .find(|pool| pool.spec.key.namespace == definition.namespace && pool.spec.key.name == definition.warm_pool);
+    ColdPath {
+        pool: definition.warm_pool.clone(),
+        idle: pool.map_or(0, |pool| pool.counts.idle),
+        last_ms: status.last_cold_start.map(|last| last.claim_ms + last.specialize_ms + last.load_ms),
     }
 }
 

@@ -232,10 +232,26 @@ pub struct NextRequest {
     /// Where it would go; absent when it would be held until a replica is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<String>,
-    /// Why: a `kferving-reason`.
+    /// Why: a `kferving-reason`, or `cold` where a replica would be brought up for it.
     pub reason: String,
+    /// What would bring up a replica, where none is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start: Option<ColdPath>,
     /// What it would cost on each device.
     pub devices: Vec<DeviceCost>,
+}
+
+/// How a model at zero would get its first replica.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ColdPath {
+    /// The pool that it claims from.
+    pub pool: String,
+    /// Idle replicas there now: with none, a replica is started.
+    pub idle: u32,
+    /// What it took the last time, in milliseconds; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ms: Option<f64>,
 }
 
 /// What a request would cost on one device.

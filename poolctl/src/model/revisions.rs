@@ -161,7 +161,9 @@ impl Entry {
         failed.or(self.variants.first())
     }
 
-    fn unavailable(&self) -> Option<Unavailable> {
+    /// Why no variant can serve; `None` where one can.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<Unavailable> {
         let (reason, message) = match &self.worst()?.resolved {
             Resolved::LoadFailed(message) => (LOAD_FAILED, message),
             Resolved::DeviceUnavailable(message) => (DEVICE_UNAVAILABLE, message),

@@ -92,6 +92,23 @@ fn plan_text(text: &mut String, plan: &PlanExplanation) {
     }
 }
 
+/// What happens to a request that no replica can take.
+fn without_replica(next: &NextRequest) -> String {
+    let Some(cold) = &next.cold_start else {
+        return match next.reason.as_str() {
+            "no-capacity" => "would be held until a replica has room".to_owned(),
+            refused => format!("would be refused: {refused}"),
+        };
+    };
+    let last =
+        cold.last_ms.map_or_else(|| "never done before".to_owned(), |millis| format!("{millis:.1} ms the last time"));
+    if cold.idle > 0 {
+        format!("would be held while it claims one of the {} idle replicas of pool {}: {last}", cold.idle, cold.pool)
+    } else {
+        format!("would be held while a replica is started, as pool {} has none that is idle: {last}", cold.pool)
+    }
+}
+
 fn fit(word: &str) -> &str {
     match word {
         "within-objective" => "keeps it",
@@ -105,7 +122,7 @@ fn next_request(text: &mut String, next: &NextRequest) {
     line(text, format_args!("\nThe next request ({} bytes, aim {:.0} ms)", next.request_bytes, next.target_ms));
     match &next.chosen {
         Some(device) => line(text, format_args!("  would go to {device}: {}", next.reason)),
-        None => line(text, format_args!("  would be held until a replica is up: {}", next.reason)),
+        None => line(text, format_args!("  {}", without_replica(next))),
     }
     let mut devices = Table::new(&[
         ("  DEVICE", Align::Left),

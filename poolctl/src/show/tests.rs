@@ -4,8 +4,8 @@ use poolctl_api::{ColdStart, Condition, ConditionStatus};
 
 use super::*;
 use crate::admin::messages::{
-    Alternative, DeviceCost, Explanation, LatencyBucket, LatencyHistogram, NextRequest, PlanExplanation, PoolStatus,
-    ReplicaStatus, VariantPlan, VariantStatus,
+    Alternative, ColdPath, DeviceCost, Explanation, LatencyBucket, LatencyHistogram, NextRequest, PlanExplanation,
+    PoolStatus, ReplicaStatus, VariantPlan, VariantStatus,
 };
 
 fn model(name: &str, namespace: &str) -> ModelStatus {
@@ -174,6 +174,7 @@ fn explanations_are_for_people() {
             target_ms: 50.0,
             chosen: Some("cpu".to_owned()),
             reason: "cheapest-within-target".to_owned(),
+            cold_start: None,
             devices: vec![
                 DeviceCost {
                     device: "cpu".to_owned(),
@@ -198,6 +199,27 @@ fn explanations_are_for_people() {
             ],
         },
     };
+    let mut cold = explanation.clone();
+    cold.next_request.chosen = None;
+    for (idle, last_ms, said) in [
+        (
+            2,
+            Some(5.14),
+            "would be held while it claims one of the 2 idle replicas of pool default: 5.1 ms the last time",
+        ),
+        (0, None, "would be held while a replica is started, as pool default has none that is idle: never done before"),
+    ] {
+        cold.next_request.cold_start = Some(ColdPath { pool: "default".to_owned(), idle, last_ms });
+        assert!(explain::render(&cold).contains(said), "{said}");
+    }
+    cold.next_request.cold_start = None;
+    for (reason, said) in
+        [("no-capacity", "would be held until a replica has room"), ("load-failed", "would be refused: load-failed")]
+    {
+        reason.clone_into(&mut cold.next_request.reason);
+        assert!(explain::render(&cold).contains(said), "{said}");
+    }
+
     let text = explain::render(&explanation);
     let (_, why) = text.split_once("\n\n").expect("the model's table comes first");
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use autoscaler::Autoscaler;
@@ -101,7 +101,11 @@ impl Stack {
                 }
             });
         }
+        // before it leads it sends the gateway away, which then pauses before it comes back
+        until(|| autoscaler.status().leading, shutdown).await;
         gateway.connect_demand(DemandTarget::Unix(socket), GATEWAY_ID, control.clone());
+        // a request right after `ready` must not wait for this connection
+        until(|| !autoscaler.status().gateways.is_empty(), shutdown).await;
 
         let models = models(catalog, listeners.local_addr());
         let view =
@@ -142,6 +146,14 @@ impl Stack {
         outcome
             .and(served.context("requests cannot be served"))
             .and(admin.context("the admin address cannot be served"))
+    }
+}
+
+/// Waits for what the parts of this process tell each other at their start, which takes milliseconds.
+async fn until(condition: impl Fn() -> bool, shutdown: &Shutdown) {
+    const INTERVAL: Duration = Duration::from_millis(1);
+    while !condition() && !shutdown.is_requested() {
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 
