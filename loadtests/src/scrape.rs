@@ -1,31 +1,73 @@
-//! Metrics in the Prometheus text format.
+//! Pages that processes show of themselves, metrics in the Prometheus text format among them.
 
 use std::net::SocketAddr;
 
 use anyhow::bail;
+use bytes::Bytes;
 
 use crate::http1::{self, Connection, Keep};
 use crate::sockets::{self, State};
 
-/// The metrics page at `addr`.
-///
-/// # Errors
-/// It does not answer with one.
-pub async fn page(addr: SocketAddr) -> anyhow::Result<String> {
-    let request = http1::get(&addr.to_string(), "/metrics");
-    let answer = Connection::open(addr).await?.exchange(&request, Keep::Body).await?;
-    if answer.status != 200 {
-        bail!("http://{addr}/metrics answered {}", answer.status);
+/// A page that is read again and again, over one connection while it lasts.
+#[derive(Debug)]
+pub struct Page {
+    addr: SocketAddr,
+    path: &'static str,
+    connection: Option<Connection>,
+}
+
+impl Page {
+    /// The page at `path` of `addr`.
+    #[must_use]
+    pub const fn new(addr: SocketAddr, path: &'static str) -> Self {
+        Self { addr, path, connection: None }
     }
-    Ok(String::from_utf8_lossy(&answer.body).into_owned())
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.addr, self.path)
+    }
+
+    /// What it says now.
+    ///
+    /// # Errors
+    /// It does not answer with 200.
+    pub async fn read(&mut self) -> anyhow::Result<Bytes> {
+        let mut connection = match self.connection.take().filter(|connection| !connection.is_stale()) {
+            Some(connection) => connection,
+            None => Connection::open(self.addr).await?,
+        };
+        let answer = connection.exchange(&http1::get(&self.addr.to_string(), self.path), Keep::Body).await?;
+        if answer.status != 200 {
+            bail!("{} answered {}", self.url(), answer.status);
+        }
+        self.connection = answer.reusable.then_some(connection);
+        Ok(answer.body)
+    }
+
+    /// The values of one metric on it, labels left out.
+    ///
+    /// # Errors
+    /// As [`Page::read`].
+    pub async fn samples(&mut self, metric: &str) -> anyhow::Result<Vec<f64>> {
+        Ok(samples(&String::from_utf8_lossy(&self.read().await?), metric))
+    }
+}
+
+/// The metrics page at `addr`.
+#[must_use]
+pub const fn metrics(addr: SocketAddr) -> Page {
+    Page::new(addr, "/metrics")
 }
 
 /// Where process `pid` serves its metrics: the listener of its own that answers with `metric`. A replica's is not in the
 /// status, because Prometheus finds it by other means.
-pub async fn find(pid: u32, metric: &str) -> Option<SocketAddr> {
+pub async fn find(pid: u32, metric: &str) -> Option<Page> {
     for socket in sockets::of_process(pid).into_iter().filter(|socket| socket.state == State::Listen) {
-        if page(socket.local).await.is_ok_and(|page| !samples(&page, metric).is_empty()) {
-            return Some(socket.local);
+        let mut page = metrics(socket.local);
+        if page.samples(metric).await.is_ok_and(|samples| !samples.is_empty()) {
+            return Some(page);
         }
     }
     None

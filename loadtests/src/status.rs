@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Deserialize;
 
-use crate::http1::{self, Connection, Keep};
+use crate::scrape::Page;
 
 /// `GET /status` of the admin port.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -76,12 +76,19 @@ impl Status {
     /// # Errors
     /// It does not answer, or answers something else.
     pub async fn ask(admin: SocketAddr) -> anyhow::Result<Self> {
-        let request = http1::get(&admin.to_string(), "/status");
-        let answer = Connection::open(admin).await?.exchange(&request, Keep::Body).await?;
-        if answer.status != 200 {
-            bail!("http://{admin}/status answered {}", answer.status);
-        }
-        serde_json::from_slice(&answer.body).with_context(|| format!("reading http://{admin}/status"))
+        Self::read(&mut Page::new(admin, Self::PATH)).await
+    }
+
+    /// Where the admin port shows it.
+    pub const PATH: &str = "/status";
+
+    /// Reads it off its page.
+    ///
+    /// # Errors
+    /// The page does not answer, or holds something else.
+    pub async fn read(page: &mut Page) -> anyhow::Result<Self> {
+        let body = page.read().await?;
+        serde_json::from_slice(&body).with_context(|| format!("reading {}", page.url()))
     }
 
     /// Whether `model` is known and has no replica in any state.

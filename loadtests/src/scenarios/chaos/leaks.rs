@@ -43,11 +43,11 @@ async fn look_once(stack: &Stack) -> anyhow::Result<Leaks> {
     let known: BTreeSet<u32> = stack.status().await?.replicas().iter().filter_map(|replica| replica.pid).collect();
     let children = proc_stats::descendants(stack.pid());
     let strange = children.into_iter().filter(|pid| !known.contains(pid) || proc_stats::has_ended(*pid));
-    let page = scrape::page(stack.metrics).await?;
+    let page = scrape::metrics(stack.metrics).read().await?;
     Ok(Leaks {
         strange_children: strange.collect(),
         dead_sockets: sockets::of_process(stack.pid()).iter().filter(|socket| socket.state == State::CloseWait).count(),
-        gauges: nonzero(&page),
+        gauges: nonzero(&String::from_utf8_lossy(&page)),
     })
 }
 

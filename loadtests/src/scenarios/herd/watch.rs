@@ -7,11 +7,14 @@ use anyhow::Context;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::scrape;
+use crate::scrape::{self, Page};
 use crate::status::Status;
 
-/// How often it looks.
-const EVERY: Duration = Duration::from_millis(3);
+/// Rest between two rounds of looks: the herd needs the machine too.
+const EVERY: Duration = Duration::from_millis(1);
+
+/// Looks at the replica's own gauge for each at the status, which costs the stack more.
+const LOOKS_PER_STATUS: u32 = 8;
 
 /// The wrapper's gauge of requests that hold a place.
 const IN_FLIGHT: &str = "kferving_wrapper_in_flight_requests";
@@ -19,7 +22,7 @@ const IN_FLIGHT: &str = "kferving_wrapper_in_flight_requests";
 /// The most that was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Peaks {
-    /// Times that the replica's own gauge was read.
+    /// How often the replica's own gauge was read.
     pub(super) looks: u64,
     /// Requests in flight by the wrapper's gauge.
     pub(super) by_wrapper: u32,
@@ -59,23 +62,24 @@ impl Watch {
 
 async fn look(admin: SocketAddr, model: &str, mut stopped: oneshot::Receiver<()>) -> anyhow::Result<Peaks> {
     let mut peaks = Peaks::default();
-    let mut metrics: Option<(u32, SocketAddr)> = None;
+    let mut status_page = Page::new(admin, Status::PATH);
+    let mut replica_page: Option<(u32, Page)> = None;
     while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
-        let status = Status::ask(admin).await?;
+        let status = Status::read(&mut status_page).await?;
         let replicas: Vec<_> = status.replicas_of(model).collect();
         peaks.replicas = peaks.replicas.max(replicas.len());
         for replica in replicas {
             peaks.by_gateway = peaks.by_gateway.max(replica.in_flight);
             let Some(pid) = replica.pid else { continue };
-            if metrics.is_none_or(|(known, _)| known != pid) {
-                metrics = scrape::find(pid, IN_FLIGHT).await.map(|addr| (pid, addr));
+            if replica_page.as_ref().is_none_or(|(known, _)| *known != pid) {
+                replica_page = scrape::find(pid, IN_FLIGHT).await.map(|page| (pid, page));
             }
-            let Some((_, addr)) = metrics else { continue };
-            // A replica that is going away may not answer any more.
-            if let Ok(page) = scrape::page(addr).await {
+            let Some((_, page)) = &mut replica_page else { continue };
+            for _ in 0..LOOKS_PER_STATUS {
+                // A replica that is going away may not answer any more.
+                let Ok(samples) = page.samples(IN_FLIGHT).await else { break };
                 peaks.looks += 1;
-                let most = scrape::samples(&page, IN_FLIGHT).into_iter().fold(0.0, f64::max);
-                peaks.by_wrapper = peaks.by_wrapper.max(most as u32);
+                peaks.by_wrapper = peaks.by_wrapper.max(samples.into_iter().fold(0.0, f64::max) as u32);
             }
         }
         tokio::time::sleep(EVERY).await;
