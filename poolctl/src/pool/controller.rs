@@ -163,6 +163,9 @@ impl<C: Cluster> PoolController<C> {
         let now = self.now();
         let mut pools = self.shared.pools.lock();
         match event {
+            ReplicaEvent::Applied(replica) if replica.pool.is_empty() => {
+                pools.values_mut().for_each(|pool| pool.state.cold_start(&replica, now));
+            }
             ReplicaEvent::Applied(replica) => {
                 let key = PoolKey { namespace: replica.namespace.clone(), name: replica.pool.clone() };
                 if let Some(pool) = pools.get_mut(&key) {

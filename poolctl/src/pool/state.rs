@@ -85,6 +85,8 @@ pub struct PoolState {
     gone: BTreeSet<ReplicaUid>,
     /// Replicas with an action under way.
     busy: BTreeSet<ReplicaUid>,
+    /// Replicas that are being started for a model because no pool had one: they answer somebody who waits.
+    cold_starts: BTreeSet<ReplicaUid>,
     /// The first claim since the last creation, and the last time that one was made or began to serve.
     claims: Option<(Moment, Moment)>,
     /// Starts that failed in a row.
@@ -129,6 +131,7 @@ impl PoolState {
             expected: BTreeSet::new(),
             gone: BTreeSet::new(),
             busy: BTreeSet::new(),
+            cold_starts: BTreeSet::new(),
             claims: None,
             failures: 0,
             blocked_until: Moment::ZERO,
@@ -180,9 +183,22 @@ impl PoolState {
         self.members.insert(replica.uid.clone(), Member { state: replica.state, phase });
     }
 
+    /// A replica of no pool exists and looks like this. A refill that claims have put off waits until it serves, too.
+    pub fn cold_start(&mut self, replica: &Replica, now: Moment) {
+        let ended = matches!(replica.lifecycle, Lifecycle::Exited { .. });
+        if replica.state == ReplicaState::Claimed && !ended {
+            self.cold_starts.insert(replica.uid.clone());
+        } else if self.cold_starts.remove(&replica.uid)
+            && let Some((_, last)) = &mut self.claims
+        {
+            *last = now;
+        }
+    }
+
     /// A replica is gone.
     pub fn deleted(&mut self, uid: &ReplicaUid) {
         self.members.remove(uid);
+        self.cold_starts.remove(uid);
         self.busy.remove(uid);
         self.expected.remove(uid);
         if self.creating > 0 {
@@ -284,7 +300,8 @@ impl PoolState {
     }
 
     fn refill_from(&self) -> Moment {
-        let activating = self.members.values().any(|member| member.state == ReplicaState::Claimed);
+        let claimed = self.members.values().any(|member| member.state == ReplicaState::Claimed);
+        let activating = claimed || !self.cold_starts.is_empty();
         let after_claims = self.claims.map_or(Moment::ZERO, |(first, last)| {
             let latest = first + self.pacing.at_most;
             if activating { latest } else { latest.min(last + self.pacing.after_claim) }

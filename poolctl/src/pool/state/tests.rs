@@ -124,6 +124,19 @@ fn claims_do_not_put_the_refill_off_for_ever() {
 }
 
 #[test]
+fn the_refill_waits_for_cold_starts_beside_it() {
+    let mut pool = full(1);
+    let cold = |state| Replica { pool: String::new(), ..replica("cold", state, ready()) };
+    pool.applied(&replica("0", ReplicaState::Claimed, ready()), at(1000));
+    pool.cold_start(&cold(ReplicaState::Claimed), at(1005));
+    pool.applied(&replica("0", ReplicaState::Serving, ready()), at(1010));
+    assert_eq!(pool.plan(at(1100)), [], "a cold start answers somebody who waits");
+    pool.cold_start(&cold(ReplicaState::Serving), at(1200));
+    assert_eq!(pool.plan(at(1249)), []);
+    assert_eq!(pool.plan(at(1250)), [Action::Create]);
+}
+
+#[test]
 fn a_claim_that_never_serves_does_not_stop_the_refill() {
     let mut pool = full(1);
     pool.applied(&replica("0", ReplicaState::Claimed, ready()), at(1000));
