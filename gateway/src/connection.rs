@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -49,6 +52,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const SNIFF_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_SNIFF_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a connection without a request is kept once the drain has begun, at most half of the time for the whole
+/// drain. A client that does not know yet has sent its next request by then, also from another continent, and is answered
+/// with `connection: close`; HTTP/1 has no other way to tell it.
+const LAME_DUCK: Duration = Duration::from_millis(300);
+
 /// Tells the connections of one thread to finish.
 #[derive(Default)]
 pub(crate) struct Drain {
@@ -69,16 +77,28 @@ impl Drain {
 
 /// Serves a connection until it ends, or until its requests are answered once `drain` has begun.
 pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, drain: Arc<Drain>) {
-    let header_timeout = worker.inner.settings.limits.header_timeout;
+    let limits = &worker.inner.settings.limits;
+    let header_timeout = limits.header_timeout;
+    let lame_duck = LAME_DUCK.min(limits.drain_timeout / 2);
     let sniffed = tokio::select! {
+        biased;
         sniffed = tokio::time::timeout(header_timeout, is_http2(&stream)) => sniffed,
-        () = begun(&drain) => return,
+        () = over(&drain, lame_duck) => return,
     };
     let Ok(Ok(http2)) = sniffed else { return };
     let caller = peer.ip();
-    let service = TowerToHyperService::new(tower::service_fn(move |request| {
-        let worker = Arc::clone(&worker);
-        async move { Ok::<_, Infallible>(worker.answer(request, caller).await) }
+    let service = TowerToHyperService::new(tower::service_fn({
+        let drain = Arc::clone(&drain);
+        move |request| {
+            let (worker, drain) = (Arc::clone(&worker), Arc::clone(&drain));
+            async move {
+                let mut response = worker.answer(request, caller).await;
+                if !http2 && drain.has_begun() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        }
     }));
     let ended = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -91,51 +111,73 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(MAX_HEADER_LIST_BYTES);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        drive(connection, &drain, http2::Connection::graceful_shutdown).await
+        // A first GOAWAY tells the client, and what it sent before it read that is still answered (RFC 9113, section 6.8).
+        drive(connection, &drain, Duration::ZERO, http2::Connection::graceful_shutdown).await
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_TIMEOUT)
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout)), service);
-        drive(connection, &drain, http1::Connection::graceful_shutdown).await
+        drive(connection, &drain, lame_duck, http1::Connection::graceful_shutdown).await
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a client connection broke");
     }
 }
 
-/// Polls a connection, and tells it once when the drain begins.
+/// Polls a connection, and tells it to finish `lame_duck` after the drain has begun.
 ///
 /// The drain is looked at as a flag: its notification is registered at the first poll only, so that a busy connection
 /// does not take a shared lock each time that it is woken.
-async fn drive<C>(connection: C, drain: &Drain, finish: impl Fn(Pin<&mut C>)) -> Result<(), hyper::Error>
+async fn drive<C>(
+    connection: C,
+    drain: &Drain,
+    lame_duck: Duration,
+    finish: impl Fn(Pin<&mut C>),
+) -> Result<(), hyper::Error>
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
     let mut connection = pin!(connection);
-    let mut told = pin!(drain.told.notified());
-    let mut registered = false;
-    let mut finishing = false;
-    poll_fn(|cx| {
-        if !registered {
-            registered = true;
-            let _ = told.as_mut().poll(cx);
+    {
+        let mut told = pin!(drain.told.notified());
+        let mut registered = false;
+        let ended = poll_fn(|cx| {
+            if !registered {
+                registered = true;
+                let _ = told.as_mut().poll(cx);
+            }
+            match connection.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending if drain.has_begun() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        if let Some(ended) = ended.await {
+            return ended;
         }
-        if !finishing && drain.has_begun() {
-            finishing = true;
-            finish(connection.as_mut());
-        }
-        connection.as_mut().poll(cx)
-    })
-    .await
+    }
+    if let Ok(ended) = tokio::time::timeout(lame_duck, connection.as_mut()).await {
+        return ended;
+    }
+    // A request that has arrived by now is read before the connection is looked at as idle.
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = tokio::task::yield_now() => {}
+    }
+    finish(connection.as_mut());
+    connection.await
 }
 
-async fn begun(drain: &Drain) {
+/// Resolves `patience` after the drain has begun.
+async fn over(drain: &Drain, patience: Duration) {
     let told = drain.told.notified();
     if !drain.has_begun() {
         told.await;
     }
+    tokio::time::sleep(patience).await;
 }
 
 /// Whether the client starts with the preface of HTTP/2. Nothing is consumed.

@@ -67,7 +67,7 @@ impl Gateway {
         let drain_timeout = self.inner.settings.limits.drain_timeout;
         let mut threads = Vec::new();
         for (index, socket) in listeners.sockets.into_iter().enumerate() {
-            let worker = Arc::new(Worker { inner: Arc::clone(&self.inner), index });
+            let worker = Arc::new(Worker { inner: Arc::clone(&self.inner), index, timers: Arc::default() });
             threads.push(start_thread(worker, socket, shutdown.clone(), drain_timeout)?);
         }
         let tending = tokio::spawn(tend(Arc::clone(&self.inner)));
@@ -137,15 +137,44 @@ async fn accept(worker: Arc<Worker>, socket: TcpListener, shutdown: Shutdown, dr
             }
         }
     }
-    // Clients whose connection the kernel took on our behalf are served too.
-    while let Some(Ok((stream, peer))) = futures::FutureExt::now_or_never(listener.accept()) {
-        admit(&worker, stream, peer, &drain, &connections);
-    }
-    drop(listener);
+    admit_backlog(&worker, listener, &drain, &connections);
     drain.begin();
     connections.close();
     if tokio::time::timeout(drain_timeout, connections.wait()).await.is_err() {
         tracing::warn!(open = connections.len(), "closing connections that did not finish in time");
+    }
+}
+
+/// Takes the clients whose connection the kernel took on our behalf, and closes the listener.
+fn admit_backlog(
+    worker: &Arc<Worker>,
+    listener: tokio::net::TcpListener,
+    drain: &Arc<Drain>,
+    connections: &TaskTracker,
+) {
+    // The socket itself is asked: what it has told the runtime is older, and whoever is left behind is reset.
+    let listener = match listener.into_std() {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(%error, "connections that were not accepted yet are reset");
+            return;
+        }
+    };
+    loop {
+        let accepted = listener.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((tokio::net::TcpStream::from_std(stream)?, peer))
+        });
+        match accepted {
+            Ok((stream, peer)) => admit(worker, stream, peer, drain, connections),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // One client left, or a signal came; the others are still there.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "connections that were not accepted yet are reset");
+                return;
+            }
+        }
     }
 }
 
