@@ -127,7 +127,7 @@ impl Leader {
                 self.metrics.forget_variant(&gone.model.namespace, &gone.model.name, gone.device);
             }
             if self.table.of_model(&gone.model).next().is_none() {
-                self.gateways.model(&gone.model, table::all_is_well(&gone.model));
+                self.gateways.model(&gone.model, table::all_is_well(&gone.model), self.clock.now());
             }
         }
         self.apply(Event::Revisions(revisions), tasks);

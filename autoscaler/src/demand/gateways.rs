@@ -65,12 +65,23 @@ pub(crate) struct Gateways {
     next_session: u64,
     published: BTreeMap<Uid, ReplicaAdded>,
     removals: BTreeMap<Uid, Removal>,
-    troubled: BTreeMap<ModelKey, ModelState>,
+    /// What was last told of models in trouble, and when.
+    troubled: BTreeMap<ModelKey, (ModelState, Moment)>,
     synced: bool,
 }
 
 fn message(kind: Kind) -> AutoscalerMessage {
     AutoscalerMessage { kind: Some(kind) }
+}
+
+/// What is left of a model's trouble after this time; nothing once another attempt is due.
+fn remaining(state: &ModelState, elapsed: Duration) -> Option<ModelState> {
+    if state.retry_after_ms == 0 {
+        return Some(state.clone());
+    }
+    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let retry_after_ms = state.retry_after_ms.checked_sub(elapsed_ms).filter(|left| *left > 0)?;
+    Some(ModelState { retry_after_ms, ..state.clone() })
 }
 
 impl Session {
@@ -114,8 +125,9 @@ impl Gateways {
         for added in self.published.values() {
             session.send(Kind::Added(added.clone()));
         }
-        for state in self.troubled.values() {
-            session.send(Kind::Model(state.clone()));
+        for state in self.troubled.values().filter_map(|(state, since)| remaining(state, now.saturating_since(*since)))
+        {
+            session.send(Kind::Model(state));
         }
         self.sessions.insert(session_id, session);
         self.welcome(now);
@@ -193,13 +205,10 @@ impl Gateways {
         self.welcome(now);
     }
 
-    /// Tells what is wrong with a model, if that is news; an empty reason says that all is well.
-    pub(crate) fn model(&mut self, key: &ModelKey, state: ModelState) {
-        let news = match self.troubled.get(key) {
-            Some(known) => *known != state,
-            None => !state.reason.is_empty(),
-        };
-        if !news {
+    /// Tells what is wrong with a model, also when that is the same as before: a gateway holds requests again once the
+    /// time until the next attempt has passed, and they wait for what comes of it. An empty reason says that all is well.
+    pub(crate) fn model(&mut self, key: &ModelKey, state: ModelState, now: Moment) {
+        if state.reason.is_empty() && !self.troubled.contains_key(key) {
             return;
         }
         for session in self.sessions.values() {
@@ -208,7 +217,7 @@ impl Gateways {
         if state.reason.is_empty() {
             self.troubled.remove(key);
         } else {
-            self.troubled.insert(key.clone(), state);
+            self.troubled.insert(key.clone(), (state, now));
         }
     }
 

@@ -57,7 +57,8 @@ impl Leader {
     pub(super) fn report_model_of(&mut self, key: &RevisionKey) {
         let Some(revision) = self.table.get(key) else { return };
         let model = revision.model.clone();
-        let state = table::model_state(&model, &self.table, &self.claims, self.clock.now());
-        self.gateways.model(&model, state);
+        let now = self.clock.now();
+        let state = table::model_state(&model, &self.table, &self.claims, now);
+        self.gateways.model(&model, state, now);
     }
 }

@@ -61,10 +61,10 @@ pub(super) fn model_state(model: &ModelKey, table: &RevisionTable, claims: &clai
     let well = all_is_well(model);
     let mut worst: Option<&Condition> = None;
     for revision in table.of_model(model) {
-        let Some(condition) = claims.condition(&revision.key).filter(|_| claims.counts(&revision.key).ready == 0)
-        else {
-            return well;
-        };
+        // Once another attempt is due, requests may wait for what comes of it; a pause of zero would never end.
+        let stands = |condition: &&Condition| condition.retry_at.is_none_or(|at| now < at);
+        let condition = claims.condition(&revision.key).filter(stands);
+        let Some(condition) = condition.filter(|_| claims.counts(&revision.key).ready == 0) else { return well };
         // A device that is not here says least about why the model as a whole cannot be had.
         if worst.is_none_or(|known| known.reason == ConditionReason::DeviceUnavailable) {
             worst = Some(condition);

@@ -30,6 +30,8 @@ pub(crate) struct Known {
     /// Replicas that it was asked to stop using.
     pub(crate) removed: Vec<String>,
     pub(crate) models: BTreeMap<String, ModelState>,
+    /// How often it was told that a model is in trouble.
+    pub(crate) troubles: usize,
 }
 
 /// A gateway that speaks the demand protocol and forwards nothing.
@@ -148,6 +150,7 @@ impl FakeGateway {
                 known.replicas.remove(&gone.uid);
             }),
             Told::Model(state) => self.known.send_modify(|known| {
+                known.troubles += usize::from(!state.reason.is_empty());
                 known.models.insert(state.model.clone(), state);
             }),
         }

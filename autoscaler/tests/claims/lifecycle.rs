@@ -271,3 +271,18 @@ async fn no_wrapper_outlives_a_killed_parent() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_attempt_that_fails_is_told_also_when_it_fails_like_the_last() {
+    let stack = Stack::with_pool(0).await;
+    let mut settings = Settings::default();
+    settings.claims.backoff_first = Duration::from_millis(200);
+    settings.claims.backoff_longest = settings.claims.backoff_first;
+    let running = stack.start(settings, vec![broken("digits")]);
+    let gateway = FakeGateway::new("gateway-1");
+    gateway.connect(&running.socket).await;
+    gateway.until("the gateway is welcome", |known| known.synced).await;
+    gateway.hold("digits");
+    let known = gateway.until("four failures are told", |known| known.troubles >= 4).await;
+    assert_eq!(known.models["digits"].reason, "load-failed");
+}

@@ -36,16 +36,31 @@ fn a_new_gateway_is_told_everything_then_synced() {
     let mut gateways = gateways();
     gateways.publish(&"a".into(), added("a"), at(0));
     let trouble = ModelState { reason: "load-failed".to_owned(), ..ModelState::default() };
-    gateways.model(&ModelKey::new("ns", "broken"), trouble.clone());
+    gateways.model(&ModelKey::new("ns", "broken"), trouble.clone(), at(0));
     let mut outbox = gateways.open(&"g".into(), BTreeSet::new(), at(1));
     assert_eq!(read(&mut outbox), ["welcome", "added a", "model \"load-failed\"", "synced"]);
 
-    gateways.model(&ModelKey::new("ns", "broken"), trouble);
-    assert_eq!(read(&mut outbox), [""; 0], "nothing new");
-    gateways.model(&ModelKey::new("ns", "broken"), ModelState::default());
+    gateways.model(&ModelKey::new("ns", "broken"), trouble, at(2));
+    assert_eq!(read(&mut outbox), ["model \"load-failed\""], "whoever waited for another attempt must hear of it");
+    gateways.model(&ModelKey::new("ns", "broken"), ModelState::default(), at(3));
     assert_eq!(read(&mut outbox), ["model \"\""]);
-    gateways.model(&ModelKey::new("ns", "broken"), ModelState::default());
+    gateways.model(&ModelKey::new("ns", "broken"), ModelState::default(), at(3));
     assert_eq!(read(&mut outbox), [""; 0]);
+}
+
+#[test]
+fn a_new_gateway_is_not_told_of_a_pause_that_is_over() {
+    let mut gateways = gateways();
+    let trouble = ModelState { reason: "load-failed".to_owned(), retry_after_ms: 4000, ..ModelState::default() };
+    gateways.model(&ModelKey::new("ns", "broken"), trouble, at(0));
+    let mut early = gateways.open(&"g".into(), BTreeSet::new(), at(1000));
+    let pauses = std::iter::from_fn(|| early.messages.try_recv().ok()).filter_map(|message| match message.kind {
+        Some(Kind::Model(state)) => Some(state.retry_after_ms),
+        _ => None,
+    });
+    assert_eq!(pauses.collect::<Vec<_>>(), [3000]);
+    let mut late = gateways.open(&"h".into(), BTreeSet::new(), at(4000));
+    assert_eq!(read(&mut late), ["welcome", "synced"]);
 }
 
 #[test]
