@@ -23,7 +23,7 @@ use crate::demand::Fault;
 use crate::error::{Error, Reason};
 use crate::gateway::Worker;
 use crate::hop_by_hop;
-use crate::model::{Model, Place};
+use crate::model::{Model, Place, Unanswered};
 use crate::replica::Activation;
 use crate::respond::{DEVICE, Protocol, REASON, REPLICA, REVISION, SERVER_TIMING, refusal};
 use crate::server_timing;
@@ -40,11 +40,6 @@ pub(crate) enum Wake {
 
 /// How long a place that a replica refused as taken stays taken here: another gateway's request is in it.
 const BUSY_BACKOFF: Duration = Duration::from_millis(5);
-
-/// A deadline that passes on a replica counts against it only after this many times the predicted time, and this long at
-/// least: a shorter one is the caller's choice, and callers could otherwise eject replicas.
-const SLOW_FACTOR: u32 = 5;
-const SLOW_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// A request to a model, with what is known of it before its body is read.
 pub(crate) struct Inference {
@@ -112,13 +107,16 @@ impl Inference {
             attempts += 1;
             let sent = self.now();
             let outcome = {
+                let unanswered = Unanswered::new(&self.model, &place, sent);
                 let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size));
-                within(&mut admitted.timer, attempt).await
+                let outcome = within(&mut admitted.timer, attempt).await;
+                unanswered.ended();
+                outcome
             };
             let Some(outcome) = outcome else {
                 let now = self.now();
                 let took = now.saturating_since(sent);
-                if took >= (place.predicted() * SLOW_FACTOR).max(SLOW_AT_LEAST) {
+                if place.is_overdue(took) {
                     self.model.record_failure(&place, admitted.size, took, now);
                 }
                 return Err(Error::Deadline(admitted.timeout));

@@ -163,6 +163,32 @@ async fn a_misdirected_request_is_reported_and_sent_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hangs_is_ejected_and_reported_though_its_clients_leave_early() {
+    let (gateway, autoscaler, _directory) = connected(vec![scaled_model("digits")]).await;
+    let (hung, healthy) = (FakeWrapper::start(Behaviour::Gated), FakeWrapper::start(Behaviour::Echo(Duration::ZERO)));
+    autoscaler.add("digits", "hung", hung.addr, 4).await;
+    autoscaler.add("digits", "healthy", healthy.addr, 4).await;
+    eventually("both are known", || replicas(&gateway) == 2).await;
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let url = gateway.url(INFER);
+            tokio::spawn(async move {
+                loop {
+                    let client = TestClient::http1();
+                    // Whether it was answered in time is not the question.
+                    let _ = tokio::time::timeout(Duration::from_millis(400), client.post(&url, "x")).await;
+                }
+            })
+        })
+        .collect();
+    eventually("it is ejected", || gateway.metric("kferving_gateway_ejections_total", &[]) >= 1.0).await;
+    let reported = |tell: &Tell| matches!(tell, Tell::Fault(fault) if fault.uid == "hung");
+    eventually("it is reported", || autoscaler.heard().iter().any(reported)).await;
+    clients.iter().for_each(JoinHandle::abort);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_cannot_come_up_is_503_with_the_autoscalers_reason() {
     let (gateway, autoscaler, _directory) = connected(vec![scaled_model("digits")]).await;
     let state = ModelState {

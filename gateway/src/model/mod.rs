@@ -4,10 +4,12 @@ mod holding;
 mod place;
 mod presence;
 mod routing;
+mod unanswered;
 
 pub(crate) use place::Place;
 pub(crate) use presence::PresenceReading;
 pub(crate) use routing::ReplicaClass;
+pub(crate) use unanswered::Unanswered;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -290,11 +292,18 @@ impl Model {
         let replica = place.replica();
         let device = replica.spec.device;
         self.service_times(device).record_failure(size, latency, now);
+        self.count_failure(replica, now);
+    }
+
+    /// Counts a failure against a replica. One that keeps failing is ejected, and the autoscaler is asked to look at it: it
+    /// may hang for good.
+    fn count_failure(&self, replica: &Replica, now: Moment) {
         let verdict = replica.health().record_failure(&gateway_policy::EjectionPolicy::default(), now);
         if let gateway_policy::Verdict::Ejected(until) = verdict {
-            self.metrics.device(device).ejections.inc();
+            self.metrics.device(replica.spec.device).ejections.inc();
             let seconds = until.saturating_since(now).as_secs();
             tracing::warn!(model = %self.key, replica = replica.spec.name, seconds, "ejected a replica that keeps failing");
+            self.report_fault(replica, crate::demand::Fault::Unreachable);
         }
     }
 

@@ -8,6 +8,11 @@ use gateway_policy::{Device, Pick, Reason, Slot};
 use super::Model;
 use crate::replica::Replica;
 
+/// A silence counts against a replica only after this many times the predicted time, and this long at least: a shorter
+/// deadline is the caller's choice, as is when to leave, and callers could otherwise eject replicas.
+const SLOW_FACTOR: u32 = 5;
+const SLOW_AT_LEAST: Duration = Duration::from_millis(250);
+
 /// A slot of a replica together with what follows from freeing it: the next waiting request gets it.
 pub(crate) struct Place {
     // Fields are dropped in this order: the slot is free before the queue is looked at.
@@ -41,9 +46,9 @@ impl Place {
         &self.pick.slot
     }
 
-    /// How long the request was predicted to take here.
-    pub(crate) const fn predicted(&self) -> Duration {
-        self.pick.choice.predicted
+    /// Whether a request that had no answer after `silence` counts against the replica.
+    pub(crate) fn is_overdue(&self, silence: Duration) -> bool {
+        silence >= (self.pick.choice.predicted * SLOW_FACTOR).max(SLOW_AT_LEAST)
     }
 
     /// Why this replica's device serves the request.
