@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use gateway_policy::SizeBucket;
 use gateway_policy::retry::Failure;
+use gateway_policy::{Moment, SizeBucket};
 use http::header::{EXPECT, HOST, TE};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 
@@ -30,18 +30,18 @@ pub(crate) struct Refused {
 }
 
 impl Inference {
-    /// Sends the request to the replica of `place`.
+    /// Sends the request to the replica of `place`; `sent` is now.
     pub(crate) async fn attempt(
         &self,
         payload: &Payload,
         place: &Place,
         size: SizeBucket,
+        sent: Moment,
     ) -> Result<Response<UpstreamBody>, Refused> {
         let Some(body) = payload.attempt() else {
             return Err(Refused { failure: Failure::Lost, error: Error::Internal("an attempt without a body") });
         };
         let replica = place.replica();
-        let sent = self.now();
         let request = self.request_for(replica, body);
         let mut exchange = pin!(exchange(self.worker.index, replica, request, self.protocol));
         let outcome = match payload {

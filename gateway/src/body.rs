@@ -10,10 +10,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
-use tokio::time::Sleep;
 
 use crate::account::{Account, Answer};
 use crate::error::Reason;
+use crate::timer::Timer;
 use crate::upstream::H1Body;
 
 /// How much of an answer is read before its head is passed on, as far as it is there already. Most answers are there
@@ -99,12 +99,7 @@ pub(crate) enum RelayError {
 
 impl ResponseBody {
     /// Passes a replica's body on until `deadline`.
-    pub(crate) fn relay(
-        mut upstream: UpstreamBody,
-        mut account: Account,
-        answer: Answer,
-        deadline: Pin<Box<Sleep>>,
-    ) -> Self {
+    pub(crate) fn relay(mut upstream: UpstreamBody, mut account: Account, answer: Answer, deadline: Timer) -> Self {
         let mut ahead = Ahead::default();
         // The next poll, by hyper, leaves the waker that counts.
         ahead.fill(&mut upstream, &mut Context::from_waker(Waker::noop()));

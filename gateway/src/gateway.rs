@@ -17,6 +17,7 @@ use crate::model_route::{ModelRoute, StaticReplica};
 use crate::replica::{Origin, Replica, ReplicaId, ReplicaSpec};
 use crate::settings::GatewaySettings;
 use crate::table::Table;
+use crate::timer::Timers;
 
 /// The data plane of one process. Clones are handles to the same one.
 #[derive(Clone)]
@@ -50,6 +51,7 @@ struct ClaimedReplica {
 pub(crate) struct Worker {
     pub(crate) inner: Arc<Inner>,
     pub(crate) index: usize,
+    pub(crate) timers: Arc<Timers>,
 }
 
 impl Gateway {

@@ -14,7 +14,6 @@ use http::header::EXPECT;
 use http::request::Parts;
 use http::{HeaderValue, Response, Version};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
 
 use crate::account::Account;
 use crate::attempt::cause;
@@ -27,6 +26,7 @@ use crate::model::{Model, Place, Unanswered};
 use crate::replica::Activation;
 use crate::respond::{DEVICE, Protocol, REASON, REPLICA, REVISION, SERVER_TIMING, refusal};
 use crate::server_timing;
+use crate::timer::Timer;
 use crate::upload::Payload;
 
 /// Whether a request may bring a model up.
@@ -40,6 +40,9 @@ pub(crate) enum Wake {
 
 /// How long a place that a replica refused as taken stays taken here: another gateway's request is in it.
 const BUSY_BACKOFF: Duration = Duration::from_millis(5);
+
+/// Headers that an answer gets at most: room for them is made at once.
+const ADDED_HEADERS: usize = 4;
 
 /// A request to a model, with what is known of it before its body is read.
 pub(crate) struct Inference {
@@ -58,7 +61,7 @@ struct Admitted {
     size: SizeBucket,
     timeout: Duration,
     deadline: Moment,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
 }
 
 /// A replica's answer, and how the request came to it.
@@ -66,7 +69,7 @@ struct Answered {
     response: Response<UpstreamBody>,
     place: Place,
     held: Option<Duration>,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
 }
 
 impl Inference {
@@ -108,7 +111,7 @@ impl Inference {
             let sent = self.now();
             let outcome = {
                 let unanswered = Unanswered::new(&self.model, &place, sent);
-                let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size));
+                let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size, sent));
                 let outcome = within(&mut admitted.timer, attempt).await;
                 unanswered.ended();
                 outcome
@@ -154,10 +157,10 @@ impl Inference {
         .map_err(|error| Error::BadRequest(error.to_string()))?;
         let deadline = self.started + timeout;
         let clock = self.worker.inner.clock;
-        let mut timer = Box::pin(tokio::time::sleep_until(clock.instant(deadline)));
+        let mut timer = self.worker.timers.at(clock.instant(deadline));
         let payload = match incoming {
             Source::Body(incoming) => {
-                let reading = pin!(Payload::read(incoming, &self.worker.inner.settings.limits));
+                let reading = pin!(Payload::read(incoming, &self.worker));
                 within(&mut timer, reading).await.ok_or(Error::Deadline(timeout))??
             }
             Source::Read(payload) => payload,
@@ -259,6 +262,7 @@ impl Inference {
         hop_by_hop::strip_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let headers = &mut parts.headers;
+        headers.reserve(ADDED_HEADERS);
         let reason = if parts.status.is_success() { place.reason().as_str() } else { upstream_reason(headers) };
         headers.insert(DEVICE, HeaderValue::from_static(replica.spec.device.as_str()));
         headers.insert(REASON, HeaderValue::from_static(reason));
@@ -293,10 +297,10 @@ pub(crate) enum Source {
 }
 
 /// Waits for `future`; `None` when `timer` is due first.
-async fn within<F: Future>(timer: &mut Pin<Box<Sleep>>, mut future: Pin<&mut F>) -> Option<F::Output> {
+async fn within<F: Future>(timer: &mut Timer, mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+        Poll::Pending => Pin::new(&mut *timer).poll(cx).map(|()| None),
     })
     .await
 }

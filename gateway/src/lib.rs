@@ -32,6 +32,7 @@ mod server_timing;
 mod settings;
 mod strict_http;
 mod table;
+mod timer;
 mod upload;
 mod upstream;
 

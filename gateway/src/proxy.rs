@@ -78,7 +78,8 @@ impl Worker {
             (Arc::clone(model), wake)
         };
         let inference = Inference { worker: Arc::clone(self), model, parts, protocol, wake, caller, started };
-        Ok(inference.answer(Source::Body(incoming)).await)
+        // Boxed, so that hyper and tower move a pointer: a future is moved several times before it is first polled.
+        Ok(Box::pin(inference.answer(Source::Body(incoming))).await)
     }
 
     async fn dispatch_grpc(
@@ -92,7 +93,7 @@ impl Worker {
         let asked = parts.headers.get(GRPC_TIMEOUT).map(HeaderValue::as_bytes);
         let patience =
             effective_timeout(None, asked, UNNAMED_TIMEOUT).map_err(|error| Error::BadRequest(error.to_string()))?;
-        let reading = Payload::read(incoming, &self.inner.settings.limits);
+        let reading = Payload::read(incoming, self);
         let payload = tokio::time::timeout(patience, reading).await.map_err(|_| Error::Deadline(patience))??;
         let named = match method {
             GrpcMethod::ServerLive | GrpcMethod::ServerReady => return Ok(grpc::flag(true)),

@@ -5,7 +5,7 @@
 //! it can be taken back and sent elsewhere.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::Error;
+use crate::gateway::Worker;
 use crate::settings::{Limits, REPLAY_BYTES};
 use crate::strict_http::Violation;
+use crate::timer::Timer;
 
 /// The body of a request as its attempts see it.
 pub(crate) enum Payload {
@@ -32,7 +33,8 @@ pub(crate) enum Payload {
 
 impl Payload {
     /// Reads `incoming` up to the replay bound.
-    pub(crate) async fn read(incoming: Incoming, limits: &Limits) -> Result<Self, Error> {
+    pub(crate) async fn read(incoming: Incoming, worker: &Worker) -> Result<Self, Error> {
+        let limits = &worker.inner.settings.limits;
         let hint = incoming.size_hint();
         if hint.lower() > limits.max_body_bytes {
             return Err(Error::BodyTooLarge { limit: limits.max_body_bytes });
@@ -45,7 +47,7 @@ impl Payload {
             if length > REPLAY_BYTES || (hint.lower() > REPLAY_BYTES && length > 0) {
                 return Ok(Self::Streaming(Upload::new(prefix, length, incoming, limits)));
             }
-            let Some(frame) = next_frame(&mut incoming, limits.body_idle_timeout).await? else {
+            let Some(frame) = next_frame(&mut incoming, worker).await? else {
                 break;
             };
             if let Ok(data) = frame.into_data() {
@@ -101,14 +103,18 @@ impl Payload {
     }
 }
 
-/// The next frame; a client that sends nothing for `idle` is told so.
-async fn next_frame(incoming: &mut Incoming, idle: Duration) -> Result<Option<Frame<Bytes>>, Error> {
-    match tokio::time::timeout(idle, incoming.frame()).await {
-        Ok(None) => Ok(None),
-        Ok(Some(Ok(frame))) => Ok(Some(frame)),
-        Ok(Some(Err(error))) => Err(unreadable(&error)),
-        Err(_) => Err(Error::BodyStalled(idle)),
-    }
+/// The next frame; a client that sends nothing for too long is told so. No timer is set for a body that has arrived.
+async fn next_frame(incoming: &mut Incoming, worker: &Worker) -> Result<Option<Frame<Bytes>>, Error> {
+    let idle = worker.inner.settings.limits.body_idle_timeout;
+    let mut silence: Option<Timer> = None;
+    let frame = poll_fn(|cx| match Pin::new(&mut *incoming).poll_frame(cx) {
+        Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+        Poll::Pending => {
+            let silence = silence.get_or_insert_with(|| worker.timers.at(Instant::now() + idle));
+            Pin::new(silence).poll(cx).map(|()| Err(Error::BodyStalled(idle)))
+        }
+    });
+    frame.await?.transpose().map_err(|error| unreadable(&error))
 }
 
 fn unreadable(error: &hyper::Error) -> Error {
