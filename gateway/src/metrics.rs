@@ -159,7 +159,7 @@ impl Metrics {
             cold_specialize: phase("specialize"),
             cold_load: phase("load"),
             cold_first_byte: phase("first-byte"),
-            answered: Mutex::new(HashMap::new()),
+            answered: Mutex::default(),
             families: self.clone(),
         }
     }
@@ -188,8 +188,16 @@ pub(crate) struct ModelMetrics {
     pub(crate) cold_specialize: Histogram,
     pub(crate) cold_load: Histogram,
     pub(crate) cold_first_byte: Histogram,
-    answered: Mutex<HashMap<AnswerLabels, IntCounter>>,
+    answered: Mutex<Answered>,
     families: Metrics,
+}
+
+/// Counters of answers by their labels.
+#[derive(Default)]
+struct Answered {
+    counters: HashMap<AnswerLabels, IntCounter>,
+    /// The one used last: most answers of a model are alike.
+    last: Option<(AnswerLabels, IntCounter)>,
 }
 
 impl ModelMetrics {
@@ -199,12 +207,20 @@ impl ModelMetrics {
 
     /// Counts an answer.
     pub(crate) fn count(&self, device: Option<Device>, status: StatusCode, reason: &'static str) {
-        let mut answered = self.answered.lock();
-        let counter = answered.entry((device, status.as_u16(), reason)).or_insert_with(|| {
+        let labels = (device, status.as_u16(), reason);
+        let Answered { counters, last } = &mut *self.answered.lock();
+        if let Some((known, counter)) = last
+            && *known == labels
+        {
+            counter.inc();
+            return;
+        }
+        let counter = counters.entry(labels).or_insert_with(|| {
             let device = device.map_or(NO_DEVICE, Device::as_str);
             self.families.requests.with_label_values(&[&self.namespace, &self.model, device, status.as_str(), reason])
         });
         counter.inc();
+        *last = Some((labels, counter.clone()));
     }
 
     /// Counts a request that is sent again.
@@ -238,7 +254,7 @@ impl Drop for ModelMetrics {
         let _ = self.families.held.remove_label_values(&[namespace, model]);
         let _ = self.families.held_bytes.remove_label_values(&[namespace, model]);
         let _ = self.families.hold_duration.remove_label_values(&[namespace, model]);
-        for (device, status, reason) in self.answered.get_mut().keys() {
+        for (device, status, reason) in self.answered.get_mut().counters.keys() {
             let device = device.map_or(NO_DEVICE, Device::as_str);
             let status = status.to_string();
             let _ = self.families.requests.remove_label_values(&[namespace, model, device, &status, reason]);
