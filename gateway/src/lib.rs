@@ -17,6 +17,7 @@ mod demand;
 mod error;
 mod explain;
 mod gateway;
+mod gathering;
 mod grpc;
 mod hop_by_hop;
 mod inference;

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::gathering::Gathering;
 use tracker::{Progress, Tracker};
 
 /// How much is read at once while a head is incomplete: the longest head.
@@ -43,7 +44,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// connection may be idle between requests.
 #[derive(Debug)]
 pub(crate) struct StrictHttp<S> {
-    io: S,
+    io: Gathering<S>,
     tracker: Tracker,
     state: State,
     /// Bytes held back: an incomplete head, or what takes the place of a refused one.
@@ -69,7 +70,7 @@ impl<S> StrictHttp<S> {
     /// Wraps an accepted connection.
     pub(crate) const fn new(io: S, head_timeout: Duration) -> Self {
         Self {
-            io,
+            io: Gathering::new(io),
             tracker: Tracker::new(),
             state: State::Open,
             held: Vec::new(),

@@ -17,8 +17,10 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
+use super::signal::Signal;
 use super::{UpstreamError, connect};
 use crate::clock::Clock;
+use crate::gathering::Gathering;
 use crate::upload::RequestBody;
 
 /// A connection unused for this long is closed rather than used: below the shortest keep-alive of the usual servers
@@ -31,13 +33,14 @@ const MAX_IDLE: usize = 256;
 /// Room for a large body's bytes between two reads: a quarter of the reads of hyper's default for tensors.
 const READ_BUFFER_BYTES: usize = 512 << 10;
 
-type Driver = http1::Connection<TokioIo<TcpStream>, RequestBody>;
+type Driver = http1::Connection<TokioIo<Gathering<TcpStream>>, RequestBody>;
 
 /// One connection, its two halves together; boxed by its owners, so that passing it on moves a pointer.
 pub(crate) struct H1Connection {
     sender: SendRequest<RequestBody>,
     /// Absent once it has ended.
     driver: Option<Driver>,
+    signal: Signal,
 }
 
 /// The idle connections of one replica on one thread.
@@ -63,7 +66,7 @@ impl H1Pool {
 
     /// Keeps a connection whose exchange is over, if it can be used again.
     fn give_back(&self, mut connection: Box<H1Connection>) {
-        if connection.settle() {
+        if connection.is_ready() || connection.settle() {
             let mut idle = self.idle.lock();
             if idle.len() < MAX_IDLE {
                 idle.push((self.clock.now(), connection));
@@ -94,26 +97,30 @@ impl H1Connection {
         let stream = connect(addr).await?;
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(READ_BUFFER_BYTES)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Gathering::new(stream)))
             .await
             .map_err(|source| UpstreamError::Unsent { source })?;
-        let mut connection = Box::new(Self { sender, driver: Some(driver) });
+        let mut connection = Box::new(Self { sender, driver: Some(driver), signal: Signal::new() });
         connection.settle();
         Ok(connection)
     }
 
     /// Lets the connection finish what it can without waiting; whether it is ready for a request then.
-    ///
-    /// Nobody is to be woken by an idle connection, hence the waker that does nothing.
     fn settle(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        // Nobody is to be woken by an idle connection.
+        self.signal.detach();
+        self.drive();
+        self.is_ready()
+    }
+
+    fn is_ready(&self) -> bool {
         self.driver.is_some() && self.sender.is_ready()
     }
 
     /// Moves bytes. A driver that ends is dropped: that completes what it still owes to others.
-    fn drive(&mut self, cx: &mut Context<'_>) {
+    fn drive(&mut self) {
         if let Some(driver) = &mut self.driver
-            && Pin::new(driver).poll(cx).is_ready()
+            && Pin::new(driver).poll(&mut self.signal.context()).is_ready()
         {
             self.driver = None;
         }
@@ -126,15 +133,21 @@ impl H1Connection {
         pool: &Arc<H1Pool>,
     ) -> Result<Response<H1Body>, UpstreamError> {
         let mut response = pin!(self.sender.try_send_request(request));
+        self.signal.raise();
         let response = poll_fn(|cx| {
-            self.drive(cx);
+            self.signal.attach(cx.waker());
+            // The client's connection wakes this task too.
+            if !self.signal.take() {
+                return Poll::Pending;
+            }
+            self.drive();
             // Only the driver completes this future, so the driver's own wakers are all that is needed.
             response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
         .await
         .map_err(UpstreamError::from)?;
-        // Whoever reads the body drives the connection: asking for the first bytes need not wake this task again.
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        // Whoever reads the body drives the connection: taking what has arrived need not wake this task again.
+        self.signal.detach();
         Ok(response.map(|incoming| H1Body { incoming, connection: Some(self), pool: Arc::clone(pool), ended: false }))
     }
 }
@@ -171,7 +184,8 @@ impl Body for H1Body {
         let Some(connection) = &mut self.connection else {
             return Poll::Pending;
         };
-        connection.drive(cx);
+        connection.signal.attach(cx.waker());
+        connection.drive();
         self.poll_incoming(cx)
     }
 

@@ -6,6 +6,7 @@
 
 mod h1;
 mod h2;
+mod signal;
 
 pub(crate) use h1::{H1Body, H1Connection, H1Pool};
 pub(crate) use h2::H2Slot;
