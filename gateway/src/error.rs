@@ -17,6 +17,7 @@ pub(crate) enum Reason {
     HoldFull,
     NoCapacity,
     LoadFailed,
+    CrashLooping,
     DeviceUnavailable,
     Deadline,
     ReplicaBusy,
@@ -29,7 +30,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::ModelNotFound,
         Self::AmbiguousModel,
@@ -37,6 +38,7 @@ impl Reason {
         Self::HoldFull,
         Self::NoCapacity,
         Self::LoadFailed,
+        Self::CrashLooping,
         Self::DeviceUnavailable,
         Self::Deadline,
         Self::ReplicaBusy,
@@ -57,6 +59,7 @@ impl Reason {
             Self::HoldFull => "hold-full",
             Self::NoCapacity => "no-capacity",
             Self::LoadFailed => "load-failed",
+            Self::CrashLooping => "crash-looping",
             Self::DeviceUnavailable => "device-unavailable",
             Self::Deadline => "deadline",
             Self::ReplicaBusy => "replica-busy",
@@ -73,6 +76,7 @@ impl Reason {
     pub(crate) fn of_unavailable(name: &str) -> Self {
         match name {
             "load-failed" => Self::LoadFailed,
+            "crash-looping" => Self::CrashLooping,
             "device-unavailable" => Self::DeviceUnavailable,
             _ => Self::NoCapacity,
         }
@@ -254,6 +258,13 @@ mod tests {
         for error in one_of_each() {
             let invites = matches!(error.http_status().as_u16(), 503 | 429);
             assert_eq!(error.retry_after().is_some(), invites, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_autoscaler_says_keeps_its_name() {
+        for name in ["load-failed", "crash-looping", "device-unavailable", "no-capacity"] {
+            assert_eq!(Reason::of_unavailable(name).as_str(), name);
         }
     }
 

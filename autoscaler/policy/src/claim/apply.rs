@@ -88,6 +88,10 @@ impl State {
 
     /// The replica does not exist any more.
     pub(super) fn forget_pod(&mut self, uid: &Uid, work: &mut Work<'_>) {
+        let published = self.pods.get(uid).and_then(|pod| pod.published.as_ref());
+        if let Some(revision) = published.map(|(revision, _)| revision.clone()) {
+            self.note_end_of_service(uid, &revision, work);
+        }
         let Some(mut pod) = self.pods.remove(uid) else { return };
         if pod.place == Place::Candidate {
             self.idle.remove(&pod.view);
@@ -136,6 +140,7 @@ impl State {
             }
             // What kept the old definition from loading says nothing about the new one.
             state.failures = 0;
+            state.crashes = 0;
             state.trouble = None;
             state.retry_at = None;
             state.target = target;

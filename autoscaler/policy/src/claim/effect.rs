@@ -145,6 +145,8 @@ pub struct Condition {
 pub enum ConditionReason {
     /// The model could not be loaded.
     LoadFailed,
+    /// Replicas end soon after they have begun to serve it.
+    CrashLooping,
     /// No replica can be had now.
     NoCapacity,
     /// The device that the variant needs is not here.
@@ -157,6 +159,7 @@ impl ConditionReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LoadFailed => "load-failed",
+            Self::CrashLooping => "crash-looping",
             Self::NoCapacity => "no-capacity",
             Self::DeviceUnavailable => "device-unavailable",
         }

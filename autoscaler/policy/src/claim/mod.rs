@@ -23,6 +23,7 @@
 //! than the replicas of one revision.
 
 mod apply;
+mod crashes;
 mod effect;
 mod event;
 mod pod;

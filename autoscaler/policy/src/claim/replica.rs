@@ -17,6 +17,8 @@ pub(super) struct Pod {
     pub(super) activation: Option<Activation>,
     /// What gateways were told, or told us.
     pub(super) published: Option<(RevisionKey, ClaimId)>,
+    /// Since when it serves, where this leader brought it up.
+    pub(super) serves_since: Option<Moment>,
     pub(super) op: Op,
     /// Writes sent to this replica so far.
     pub(super) attempt: u32,
@@ -108,6 +110,7 @@ impl Pod {
             spent: false,
             activation: None,
             published: None,
+            serves_since: None,
             op: Op::None,
             attempt: 0,
             ask: Ask::Not,

@@ -56,6 +56,8 @@ pub(super) struct RevisionState {
     pub(super) proven: bool,
     /// Failed activations since the last one that worked: also the number of replicas that they cost.
     pub(super) failures: u32,
+    /// Replicas in a row that ended soon after they had begun to serve.
+    pub(super) crashes: u32,
     pub(super) trouble: Option<(ConditionReason, Arc<str>)>,
     pub(super) retry_at: Option<Moment>,
     /// Cold starts that failed in a row, until when no other is tried, and why the last one failed.

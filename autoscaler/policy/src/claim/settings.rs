@@ -30,9 +30,14 @@ pub struct Settings {
     /// Activations in flight at most for a revision that has never been loaded: a model that cannot be loaded must not
     /// take the whole pool with it.
     pub max_unproven: usize,
-    /// Pause after the first failed load; doubles with each further one.
+    /// A replica that ends before it has served for this long counts against its model, unless another has served it for as
+    /// long: a model that crashes its wrapper must not take replica after replica from the pool.
+    pub settled_after: Duration,
+    /// Replicas of a revision that may end so in a row and are replaced at once: what kills at random is not the model.
+    pub crashes_tolerated: u32,
+    /// Pause after the first failed load; doubles with each further one. Also of crashes above those tolerated.
     pub backoff_first: Duration,
-    /// Longest pause between attempts to load a model that fails.
+    /// Longest pause between attempts to bring up a model that fails.
     pub backoff_longest: Duration,
     /// Longest pause between cold starts for one revision while they fail: room may come back at any time.
     pub start_pause_longest: Duration,
@@ -50,6 +55,8 @@ impl Default for Settings {
             create_unknown: Duration::from_secs(5),
             max_cold_starts: 8,
             max_unproven: 4,
+            settled_after: Duration::from_secs(2),
+            crashes_tolerated: 3,
             backoff_first: Duration::from_secs(1),
             backoff_longest: Duration::from_secs(300),
             start_pause_longest: Duration::from_secs(10),

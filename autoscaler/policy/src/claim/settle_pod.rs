@@ -32,8 +32,10 @@ impl State {
             && (pod.doomed || pod.view.lifecycle == Lifecycle::Exited)
         {
             pod.published = None;
-            work.effects.push(Effect::Gone { uid: uid.clone(), revision });
+            work.effects.push(Effect::Gone { uid: uid.clone(), revision: revision.clone() });
+            self.note_end_of_service(uid, &revision, work);
         }
+        let Some(pod) = self.pods.get(uid) else { return };
         match pod.view.label {
             Label::Idle => self.settle_idle(uid, work),
             Label::Claimed | Label::Serving => self.settle_owned(uid, work),
@@ -223,6 +225,7 @@ impl State {
         let requested: Moment = activation.requested.unwrap_or(sent);
         if pod.published.is_none() && pod.stop == Stop::Not && !pod.doomed {
             pod.published = Some((revision.clone(), claim.clone()));
+            pod.serves_since = Some(work.now);
             let timings = Timings {
                 claim: sent.saturating_since(requested),
                 specialize: took.saturating_sub(load),

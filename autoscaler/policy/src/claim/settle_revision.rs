@@ -26,6 +26,7 @@ impl State {
             return;
         }
         self.drop_overdue_creations(key, work);
+        self.forgive_crashes(key, work.now);
         let Some(revision) = self.revisions.get(key) else { return };
         let have = self.supply(key, work.now);
         let want = revision.want().unwrap_or(have);
@@ -96,7 +97,7 @@ impl State {
             self.leave_queue(key);
             return;
         }
-        for _ in 0..deficit.min(self.allowed_attempts(key)) {
+        for _ in 0..deficit.min(self.allowed_attempts(key, work.now)) {
             match self.next_source(key, work.now) {
                 Source::Pool if self.claim_best(key, requested, work) => {}
                 Source::Pool | Source::Nowhere => return self.join_queue(key, requested),
@@ -106,9 +107,13 @@ impl State {
         self.leave_queue(key);
     }
 
-    /// How many activations may begin now, of a model that has failed or was never loaded.
-    fn allowed_attempts(&self, key: &RevisionKey) -> usize {
+    /// How many activations may begin now, of a model that has failed or was never loaded. One that crashes its replicas has
+    /// one at a time, until that has lasted.
+    fn allowed_attempts(&self, key: &RevisionKey, now: Moment) -> usize {
         let Some(revision) = self.revisions.get(key) else { return 0 };
+        if self.is_crash_looping(revision) {
+            return 1_usize.saturating_sub(self.supply(key, now));
+        }
         let limit = match (revision.failures, revision.proven) {
             (1.., _) => 1,
             (0, true) => return usize::MAX,
@@ -207,11 +212,12 @@ impl State {
     }
 
     fn set_revision_timer(&mut self, key: &RevisionKey, now: Moment) {
+        let settles = self.next_to_settle(key);
         let Some(revision) = self.revisions.get_mut(key) else { return };
         let short = revision.short_since.is_some();
         let retry = [revision.retry_at, revision.no_start_before].into_iter().flatten().filter(|at| short && *at > now);
         let creating = revision.creating.values().map(|creating| creating.until).min();
-        let wake = retry.chain(creating).min();
+        let wake = retry.chain(creating).chain(settles.filter(|at| short && *at > now)).min();
         let old = std::mem::replace(&mut revision.wake, wake);
         self.set_timer(Timer::Revision(key.clone()), old, wake);
     }

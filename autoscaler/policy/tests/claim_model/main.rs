@@ -122,6 +122,13 @@ fn replicas_that_die_and_addresses_that_are_used_again() {
 }
 
 #[test]
+fn models_that_crash_their_replicas() {
+    let model = one_revision(Order::Optimistic, Budget { deaths: 2, refills: 1, ..NONE });
+    let settings = Settings { crashes_tolerated: 0, ..model.settings.clone() };
+    holds("crashes, none tolerated", ClaimModel { settings, ..model }, None);
+}
+
+#[test]
 fn a_pool_that_shrinks_during_claims() {
     for order in [Order::Optimistic, Order::Sequential] {
         holds("retirement", two_revisions(order, Budget { retirements: 1, refills: 1, ..NONE }), None);

@@ -178,3 +178,100 @@ fn a_delete_without_a_reply_is_resolved_by_reading() {
     rig.on(Event::Got { uid: Uid::from("u1"), outcome: GetOutcome::Gone });
     assert_eq!(rig.state.totals().replicas, 0);
 }
+
+/// The replica that serves the revision ends.
+fn crash(rig: &mut Rig, uid: &Uid) -> Vec<Effect> {
+    let claim = rig.state.published().find(|published| published.uid == uid).unwrap().claim.clone();
+    let exited = PodView { lifecycle: Lifecycle::Exited, ..owned(uid.as_str(), Label::Serving, &claim, "a") };
+    let effects = rig.on(Event::Applied(exited));
+    assert_eq!(rig.on(Event::Deleted(uid.clone())), []);
+    effects
+}
+
+fn serving(rig: &Rig) -> Vec<Uid> {
+    rig.state.published().map(|published| published.uid.clone()).collect()
+}
+
+fn many(count: usize) -> Rig {
+    let pods: Vec<_> = (0..count).map(|n| format!("u{n:03}")).collect();
+    Rig::simple(&pods.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_model_that_crashes_what_serves_it_does_not_eat_the_pool() {
+    let mut rig = many(100);
+    let mut effects = rig.want("a", 2);
+    let started = rig.now;
+    let mut crashes = 0;
+    while rig.now.saturating_since(started) < Duration::from_secs(600) {
+        rig.serve_all(std::mem::take(&mut effects));
+        for uid in serving(&rig) {
+            crashes += 1;
+            effects.extend(crash(&mut rig, &uid));
+        }
+        let more = effects.iter().any(|effect| matches!(effect, Effect::Specialize { .. }));
+        if !more {
+            let condition = rig.state.condition(&key("a")).expect("a reason to wait");
+            assert_eq!(condition.reason, ConditionReason::CrashLooping);
+            assert!(condition.retry_at > Some(rig.now), "held requests are told for how long it is in vain");
+            rig.now = rig.state.next_wake().expect("it tries again");
+            effects = rig.on(Event::Tick);
+        }
+    }
+    assert!((8..=16).contains(&crashes), "{crashes} in ten minutes");
+}
+
+#[test]
+fn what_is_killed_at_random_is_replaced_at_once() {
+    let mut rig = many(100);
+    let effects = rig.want("a", 1);
+    rig.serve_all(effects);
+    for _ in 0..20 {
+        rig.wait(Settings::default().settled_after);
+        let uid = serving(&rig).remove(0);
+        let effects = crash(&mut rig, &uid);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Specialize { .. })), "{effects:?}");
+        rig.serve_all(effects);
+    }
+    let effects = rig.want("a", 2);
+    rig.serve_all(effects);
+    let kept = serving(&rig).remove(0);
+    rig.wait(Settings::default().settled_after);
+    for _ in 0..20 {
+        let uid = serving(&rig).into_iter().find(|uid| *uid != kept).unwrap();
+        let effects = crash(&mut rig, &uid);
+        assert!(
+            effects.iter().any(|effect| matches!(effect, Effect::Specialize { .. })),
+            "one that lasts: {effects:?}"
+        );
+        rig.serve_all(effects);
+    }
+}
+
+#[test]
+fn a_model_that_crashed_is_trusted_again_once_a_replica_lasts() {
+    let mut rig = many(100);
+    let mut effects = rig.want("a", 3);
+    let tolerated = Settings::default().crashes_tolerated;
+    let mut crashes = 0;
+    while crashes <= tolerated {
+        rig.serve_all(std::mem::take(&mut effects));
+        for uid in serving(&rig) {
+            crashes += 1;
+            effects.extend(crash(&mut rig, &uid));
+        }
+    }
+    rig.serve_all(effects);
+    for uid in serving(&rig) {
+        crash(&mut rig, &uid);
+    }
+    let wake = rig.state.next_wake().expect("it tries again");
+    rig.now = wake;
+    let effects = rig.on(Event::Tick);
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Specialize { .. })).count(), 1);
+    rig.serve_all(effects);
+    assert_eq!(rig.state.counts(&key("a")).ready, 1, "one at a time");
+    assert_eq!(rig.state.condition(&key("a")), None);
+    let effects = rig.wait(Settings::default().settled_after);
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Specialize { .. })).count(), 2);
+}
