@@ -1,15 +1,22 @@
 //! The listener and its connections.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
+use http::{HeaderValue, Version, header::CONNECTION};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 
 use super::Front;
@@ -32,6 +39,10 @@ const MAX_HEADERS: u32 = 16 << 10;
 /// Pause after an accept that failed for want of descriptors or memory, which soon may be had again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a connection without a request is kept once the server stops. What its caller sends meanwhile is answered with
+/// `connection: close`; HTTP/1 has no other way to tell it.
+const LAME_DUCK: Duration = Duration::from_millis(300);
+
 impl Front {
     /// Serves connections until `shutdown`; returns when the requests under way then have been answered.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
@@ -44,9 +55,8 @@ impl Front {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADERS);
-        let builder = Arc::new(builder);
-        let graceful = GracefulShutdown::new();
-        let (stopping, _) = watch::channel(());
+        let server = Server { front: self, builder: Arc::new(builder) };
+        let (stopping, _) = watch::channel(false);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -62,37 +72,99 @@ impl Front {
                     continue;
                 }
             };
-            let (front, builder) = (self.clone(), Arc::clone(&builder));
-            let (watcher, mut stopped) = (graceful.watcher(), stopping.subscribe());
-            tokio::spawn(async move {
-                let _place = place;
-                // hyper's own timers begin with the first bytes, by which it tells HTTP/1 from HTTP/2.
-                let mut first = [0];
-                let begins = tokio::select! {
-                    begins = tokio::time::timeout(IDLE, stream.peek(&mut first)) => matches!(begins, Ok(Ok(1))),
-                    _ = stopped.changed() => false,
-                };
-                if !begins {
-                    return;
-                }
-                let service = service_fn(move |request| front.clone().answer(request));
-                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                // A connection that breaks is its caller's matter.
-                if let Err(error) = watcher.watch(connection).await {
-                    tracing::debug!(%error, "connection ended");
-                }
-            });
+            tokio::spawn(server.clone().connection(stream, place, stopping.subscribe()));
         }
-        drop(listener);
-        drop(stopping);
-        graceful.shutdown().await;
+        // Callers whose connection the kernel took on our behalf; what it has told the runtime of them is older.
+        if let Ok(listener) = listener.into_std() {
+            while let (Ok(place), Ok((stream, _))) = (Arc::clone(&places).try_acquire_owned(), listener.accept()) {
+                if let Ok(stream) = from_std(stream) {
+                    tokio::spawn(server.clone().connection(stream, place, stopping.subscribe()));
+                }
+            }
+        }
+        stopping.send_replace(true);
+        stopping.closed().await;
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<(TcpStream, impl Send + use<>)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+/// What serves a connection.
+#[derive(Clone)]
+struct Server {
+    front: Front,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+}
+
+impl Server {
+    async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit, stopping: watch::Receiver<bool>) {
+        // hyper's own timers begin with the first bytes, by which it tells HTTP/1 from HTTP/2.
+        let mut first = [0];
+        let begins = tokio::select! {
+            biased;
+            begins = tokio::time::timeout(IDLE, stream.peek(&mut first)) => matches!(begins, Ok(Ok(1))),
+            () = over(stopping.clone()) => false,
+        };
+        if !begins {
+            return;
+        }
+        let told = stopping.clone();
+        let front = self.front;
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let (front, told) = (front.clone(), told.clone());
+            async move {
+                let can_close = request.version() < Version::HTTP_2;
+                let mut answer = front.answer(request).await;
+                if let Ok(response) = &mut answer
+                    && can_close
+                    && *told.borrow()
+                {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                answer
+            }
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        // A connection that breaks is its caller's matter.
+        if let Err(error) = drive(connection, stopping, auto::Connection::graceful_shutdown).await {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+}
+
+/// Serves a connection, and has it finish once the server has been stopping for a while.
+async fn drive<C: Future>(connection: C, stopping: watch::Receiver<bool>, finish: impl Fn(Pin<&mut C>)) -> C::Output {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = over(stopping) => {}
+    }
+    // A request that has arrived by now is read before the connection is looked at as idle.
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = tokio::task::yield_now() => {}
+    }
+    finish(connection.as_mut());
+    connection.await
+}
+
+/// Resolves when callers have had the time to learn that the server stops.
+async fn over(mut stopping: watch::Receiver<bool>) {
+    // An error means that the server is gone.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+    tokio::time::sleep(LAME_DUCK).await;
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     // Answers are small and whole: waiting to fill a segment only delays them.
     stream.set_nodelay(true)?;
     Ok((stream, place))
+}
+
+fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }

@@ -15,7 +15,10 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use model_wrapper_protocol::{Backend, Cancel, DataType, ModelMetadata, Tensor, TensorMetadata};
 use prometheus::Registry;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use super::*;
 use crate::{metrics::WrapperMetrics, serving::ModelSpec, test_runtime::runtime};
@@ -80,6 +83,17 @@ impl Drop for Served {
 }
 
 async fn serve() -> Served {
+    let (listener, front, let_go) = front().await;
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(front.serve(listener, std::future::pending()));
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (connection, driver) = handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(driver);
+    Served { connection, let_go }
+}
+
+/// A front for the fake model, a listener for it, and what lets the model's thread go.
+async fn front() -> (TcpListener, Front, Arc<AtomicBool>) {
     let tensor = |name: &str| TensorMetadata { name: name.into(), datatype: DataType::Uint8, shape: vec![-1] };
     let metadata = ModelMetadata {
         name: "fake".into(),
@@ -96,13 +110,7 @@ async fn serve() -> Served {
     serving.serve_backend(Box::new(backend), &ModelSpec::new("fake".into(), PathBuf::new())).unwrap();
     let front = Front::new(serving, FrontMetrics::register(&registry).unwrap());
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    tokio::spawn(front.serve(listener, std::future::pending()));
-    let stream = TcpStream::connect(addr).await.unwrap();
-    let (connection, driver) = handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(driver);
-    Served { connection, let_go }
+    (TcpListener::bind("127.0.0.1:0").await.unwrap(), front, let_go)
 }
 
 impl Served {
@@ -160,4 +168,40 @@ async fn a_huge_answer_arrives_whole() {
     let (status, _, body) = served.send(Request::post("/v1/models/fake:predict"), body).await;
     assert_eq!(status, 200);
     assert_eq!(body.len(), r#"{"predictions":[]}"#.len() + 2 * HUGE_BYTES - 1);
+}
+
+/// Sends a request that is answered at once.
+async fn ask(stream: &mut TcpStream) {
+    stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_callers_have_sent_is_answered_when_the_server_stops() {
+    let (listener, front, _let_go) = front().await;
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(front.serve(listener, async move { drop(stopped.await) }));
+    let mut kept = Vec::new();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        ask(&mut stream).await;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        kept.push(stream);
+    }
+    let mut fresh = Vec::new();
+    for _ in 0..50 {
+        fresh.push(TcpStream::connect(addr).await.unwrap());
+    }
+    for stream in kept.iter_mut().chain(&mut fresh) {
+        ask(stream).await;
+    }
+    stop.send(()).unwrap();
+    for (index, stream) in kept.iter_mut().chain(&mut fresh).enumerate() {
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.contains("HTTP/1.1 200"), "connection {index}: {rest:?}");
+    }
+    server.await.unwrap();
 }
