@@ -110,7 +110,7 @@ impl Inference {
             attempts += 1;
             let sent = self.now();
             let outcome = {
-                let unanswered = Unanswered::new(&self.model, &place, sent);
+                let unanswered = Unanswered::new(&self.model, &place, &admitted.payload, sent);
                 let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size, sent));
                 let outcome = within(&mut admitted.timer, attempt).await;
                 unanswered.ended();
@@ -119,7 +119,8 @@ impl Inference {
             let Some(outcome) = outcome else {
                 let now = self.now();
                 let took = now.saturating_since(sent);
-                if place.is_overdue(took) {
+                let silence = admitted.payload.whole_for(took);
+                if silence.is_some_and(|silence| place.is_overdue(silence)) {
                     self.model.record_failure(&place, admitted.size, took, now);
                 }
                 return Err(Error::Deadline(admitted.timeout));

@@ -43,8 +43,9 @@ impl Payload {
         let mut prefix = VecDeque::new();
         let mut length = 0_u64;
         while !incoming.is_end_stream() {
-            // Beyond the bound nothing is gained by reading on: the rest streams.
-            if length > REPLAY_BYTES || (hint.lower() > REPLAY_BYTES && length > 0) {
+            // Beyond the bound nothing is gained by reading on: the rest streams. Up to it also a long body is read before a
+            // replica's slot is taken, so that a client that only announces one takes none.
+            if length > REPLAY_BYTES {
                 return Ok(Self::Streaming(Upload::new(prefix, length, incoming, limits)));
             }
             let Some(frame) = next_frame(&mut incoming, worker).await? else {
@@ -91,6 +92,14 @@ impl Payload {
             Self::Replayable(bytes) if bytes.is_empty() => Some(RequestBody::Empty),
             Self::Replayable(bytes) => Some(RequestBody::Full(Some(bytes.clone()))),
             Self::Streaming(upload) => (!upload.state.lock().started).then(|| RequestBody::Streaming(upload.clone())),
+        }
+    }
+
+    /// For how much of `took`, the time since it was sent, the replica has had the whole body; `None` if it has not got it.
+    pub(crate) fn whole_for(&self, took: Duration) -> Option<Duration> {
+        match self {
+            Self::Replayable(_) => Some(took),
+            Self::Streaming(upload) => upload.state.lock().whole_since.map(|since| since.elapsed().min(took)),
         }
     }
 
@@ -151,6 +160,8 @@ struct UploadState {
     limit: u64,
     /// Whether an attempt took anything.
     started: bool,
+    /// When the last byte was given out.
+    whole_since: Option<Instant>,
     /// While set, nothing is given out: the replica was asked with `expect: 100-continue` and has not answered.
     gate: Gate,
     idle: Pin<Box<Sleep>>,
@@ -175,6 +186,7 @@ impl Upload {
             limit: limits.max_body_bytes,
             incoming,
             started: false,
+            whole_since: None,
             gate: Gate::Open,
             idle: Box::pin(tokio::time::sleep(limits.body_idle_timeout)),
             idle_timeout: limits.body_idle_timeout,
@@ -232,7 +244,10 @@ impl UploadState {
             }
         };
         match polled {
-            None => Poll::Ready(None),
+            None => {
+                self.whole_since.get_or_insert_with(Instant::now);
+                Poll::Ready(None)
+            }
             Some(Err(error)) => self.fail(unreadable(&error)),
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
@@ -241,6 +256,9 @@ impl UploadState {
                 };
                 self.allowance = allowance;
                 self.started = true;
+                if self.incoming.is_end_stream() {
+                    self.whole_since = Some(Instant::now());
+                }
                 let pushed_back = Instant::now() + self.idle_timeout;
                 if pushed_back.saturating_duration_since(self.idle.deadline()) > IDLE_SLACK {
                     self.idle.as_mut().reset(pushed_back);

@@ -230,3 +230,50 @@ async fn a_replica_killed_under_load_costs_only_what_ran_on_it() {
     gateway.settles().await;
     gateway.stop().await;
 }
+
+/// A connection on which a long body was announced and only this much of it sent.
+async fn announce(gateway: &TestGateway, headers: &str, sent: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let head = format!("POST {INFER} HTTP/1.1\r\nhost: x\r\n{headers}content-length: 9000000\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; sent]).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_only_announced_take_no_slot() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 4)])]);
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        stalled.push(announce(&gateway, "", 14).await);
+    }
+    eventually("all are connected", || gateway.metric("kferving_gateway_connections", &[]) >= 8.0).await;
+    for _ in 0..10 {
+        let answer = TestClient::http1().post(&gateway.url(INFER), "x").await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    assert_eq!(wrapper.requests(), 10);
+    drop(stalled);
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_during_the_upload_is_not_the_replicas_fault() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 8)])]);
+    let mut uploads = Vec::new();
+    for _ in 0..8 {
+        uploads.push(announce(&gateway, "x-request-timeout: 0.6\r\n", 100 << 10).await);
+    }
+    for upload in &mut uploads {
+        let mut head = [0; 12];
+        upload.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 504");
+    }
+    assert_eq!(gateway.metric("kferving_gateway_ejections_total", &[]), 0.0);
+    drop(uploads);
+    gateway.settles().await;
+    gateway.stop().await;
+}

@@ -3,18 +3,20 @@
 use gateway_policy::Moment;
 
 use super::{Model, Place};
+use crate::upload::Payload;
 
 /// A request that was sent to a replica and has no answer yet. Dropped so, because its client left, it counts against a
 /// replica that had long enough: one that hangs would otherwise be given request after request of impatient callers.
 pub(crate) struct Unanswered<'a> {
     model: &'a Model,
     place: &'a Place,
+    payload: &'a Payload,
     sent: Option<Moment>,
 }
 
 impl<'a> Unanswered<'a> {
-    pub(crate) const fn new(model: &'a Model, place: &'a Place, sent: Moment) -> Self {
-        Self { model, place, sent: Some(sent) }
+    pub(crate) const fn new(model: &'a Model, place: &'a Place, payload: &'a Payload, sent: Moment) -> Self {
+        Self { model, place, payload, sent: Some(sent) }
     }
 
     /// The attempt came to an end by itself.
@@ -27,7 +29,8 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         let Some(sent) = self.sent else { return };
         let now = self.model.clock.now();
-        if self.place.is_overdue(now.saturating_since(sent)) {
+        let silence = self.payload.whole_for(now.saturating_since(sent));
+        if silence.is_some_and(|silence| self.place.is_overdue(silence)) {
             // How long it would have taken is not known: the predicted times stay as they are.
             self.model.count_failure(self.place.replica(), now);
         }
