@@ -7,11 +7,11 @@ use std::time::Duration;
 use gateway_policy::retry::Failure;
 use gateway_policy::{Moment, SizeBucket};
 use http::header::{EXPECT, HOST, TE};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 
 use crate::body::UpstreamBody;
 use crate::error::{Error, Reason};
-use crate::inference::Inference;
+use crate::inference::{ADDED_HEADERS, Inference};
 use crate::model::Place;
 use crate::replica::Replica;
 use crate::respond::{Protocol, REASON, REVISION};
@@ -72,7 +72,12 @@ impl Inference {
     }
 
     fn request_for(&self, replica: &Replica, body: RequestBody) -> Request<RequestBody> {
-        let mut headers = self.parts.headers.clone();
+        // A clone would have no room left: neither for what is inserted here, nor for what the answer's headers, which hyper
+        // keeps in the same memory, get later.
+        let mut headers = HeaderMap::with_capacity(self.parts.headers.len() + ADDED_HEADERS);
+        for (name, value) in &self.parts.headers {
+            headers.append(name, value.clone());
+        }
         if let Some(identity) = &replica.identity {
             headers.insert(REVISION, identity.clone());
         }
@@ -146,12 +151,23 @@ async fn exchange(
     match protocol {
         Protocol::Rest => {
             let pool = replica.h1(thread);
-            let connection = match pool.take() {
-                Some(connection) => connection,
-                // Boxed, as all that is rare on this path: the future of a warm request is built and moved each time.
-                None => Box::pin(H1Connection::open(replica.spec.addr)).await?,
-            };
-            Ok(connection.exchange(request, pool).await?.map(UpstreamBody::H1))
+            let mut request = request;
+            while let Some(connection) = pool.take() {
+                match connection.exchange(request, pool).await {
+                    Ok(response) => return Ok(response.map(UpstreamBody::H1)),
+                    // The replica closed it while it was idle; the next one may be good.
+                    Err(mut error) => match error.take_message() {
+                        Some(unsent) => request = unsent,
+                        None => return Err(error.into()),
+                    },
+                }
+            }
+            // Boxed, as all that is rare on this path: the future of a warm request is built and moved each time.
+            Box::pin(async move {
+                let connection = H1Connection::open(replica.spec.addr).await?;
+                Ok(connection.exchange(request, pool).await?.map(UpstreamBody::H1))
+            })
+            .await
         }
         Protocol::Grpc => {
             let exchange = Box::pin(replica.h2(thread).exchange(replica.spec.addr, request));

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::header::CONNECTION;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tower::Service;
 
 use crate::gateway::Worker;
 use crate::strict_http::StrictHttp;
@@ -87,9 +88,9 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
     };
     let Ok(Ok(http2)) = sniffed else { return };
     let caller = peer.ip();
-    let service = TowerToHyperService::new(tower::service_fn({
+    let service = tower::service_fn({
         let drain = Arc::clone(&drain);
-        move |request| {
+        move |request: Request<Incoming>| {
             let (worker, drain) = (Arc::clone(&worker), Arc::clone(&drain));
             async move {
                 let mut response = worker.answer(request, caller).await;
@@ -99,7 +100,9 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
                 Ok::<_, Infallible>(response)
             }
         }
-    }));
+    });
+    // Called at once: it is always ready, and waiting for that would move the request twice more.
+    let service = hyper::service::service_fn(move |request| service.clone().call(request));
     let ended = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder

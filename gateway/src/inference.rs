@@ -41,8 +41,8 @@ pub(crate) enum Wake {
 /// How long a place that a replica refused as taken stays taken here: another gateway's request is in it.
 const BUSY_BACKOFF: Duration = Duration::from_millis(5);
 
-/// Headers that an answer gets at most: room for them is made at once.
-const ADDED_HEADERS: usize = 4;
+/// Headers that a request or an answer gets at most on its way.
+pub(crate) const ADDED_HEADERS: usize = 4;
 
 /// A request to a model, with what is known of it before its body is read.
 pub(crate) struct Inference {
@@ -263,7 +263,6 @@ impl Inference {
         hop_by_hop::strip_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let headers = &mut parts.headers;
-        headers.reserve(ADDED_HEADERS);
         let reason = if parts.status.is_success() { place.reason().as_str() } else { upstream_reason(headers) };
         headers.insert(DEVICE, HeaderValue::from_static(replica.spec.device.as_str()));
         headers.insert(REASON, HeaderValue::from_static(reason));

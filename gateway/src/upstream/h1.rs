@@ -12,6 +12,7 @@ use gateway_policy::Moment;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -54,14 +55,9 @@ impl H1Pool {
         Self { idle: Mutex::new(Vec::new()), clock }
     }
 
-    /// The connection used last that is still good; older ones are closed on the way.
+    /// The connection used last. Its server may have closed it: then its exchange gives the request back.
     pub(crate) fn take(&self) -> Option<Box<H1Connection>> {
-        loop {
-            let (_, mut connection) = self.idle.lock().pop()?;
-            if connection.settle() {
-                return Some(connection);
-            }
-        }
+        self.idle.lock().pop().map(|(_, connection)| connection)
     }
 
     /// Keeps a connection whose exchange is over, if it can be used again.
@@ -127,11 +123,14 @@ impl H1Connection {
     }
 
     /// Sends `request` and waits for the head of its response. Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// The connection ended. The error holds the request if none of it was written.
     pub(crate) async fn exchange(
         mut self: Box<Self>,
         request: Request<RequestBody>,
         pool: &Arc<H1Pool>,
-    ) -> Result<Response<H1Body>, UpstreamError> {
+    ) -> Result<Response<H1Body>, TrySendError<Request<RequestBody>>> {
         let mut response = pin!(self.sender.try_send_request(request));
         self.signal.raise();
         let response = poll_fn(|cx| {
@@ -144,8 +143,7 @@ impl H1Connection {
             // Only the driver completes this future, so the driver's own wakers are all that is needed.
             response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
-        .await
-        .map_err(UpstreamError::from)?;
+        .await?;
         // Whoever reads the body drives the connection: taking what has arrived need not wake this task again.
         self.signal.detach();
         Ok(response.map(|incoming| H1Body { incoming, connection: Some(self), pool: Arc::clone(pool), ended: false }))
