@@ -31,6 +31,7 @@ pub(crate) fn answer(
     namespace: Option<&str>,
 ) -> Result<Response<ResponseBody>, Error> {
     let value = match route {
+        Route::Root => json!({ "status": "alive" }),
         Route::Live => json!({ "live": true }),
         Route::Ready => json!({ "ready": true }),
         Route::ServerMetadata => {

@@ -10,6 +10,8 @@ use crate::error::Error;
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
+    /// `GET /`: KServe's V1 clients ask it whether the server lives.
+    Root,
     /// `GET /v2/health/live`
     Live,
     /// `GET /v2/health/ready`
@@ -69,6 +71,9 @@ impl<'a> Route<'a> {
     }
 
     fn find(path: &'a str) -> Option<(Self, Method)> {
+        if path == "/" {
+            return Some((Self::Root, Method::GET));
+        }
         if let Some(rest) = path.strip_prefix("/v2") {
             return Self::find_v2(rest);
         }
@@ -170,6 +175,7 @@ mod tests {
     #[test]
     fn paths_of_the_protocols() {
         let cases = [
+            ("GET", "/", Route::Root),
             ("GET", "/v1/models", Route::ModelList),
             ("GET", "/v1/models/m", model("m", Action::Status)),
             ("POST", "/v1/models/m:predict", model("m", Action::Infer)),
@@ -200,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_no_route() {
         for path in [
-            "/",
+            "",
             "/v1",
             "/v3",
             "/v2x",

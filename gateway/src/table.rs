@@ -49,13 +49,17 @@ impl Table {
     }
 
     /// What `host` says. A host whose second label is no namespace of the table is just an address of the gateway.
-    pub(crate) fn scope_of<'a>(&self, host: Option<&'a str>) -> HostScope<'a> {
-        match host.and_then(host_labels) {
-            Some((model, namespace)) if self.namespaces.contains_key(namespace) => {
-                HostScope { namespace: Some(namespace), model: Some(model) }
-            }
-            _ => HostScope { namespace: None, model: None },
-        }
+    /// Hosts are the same in any case (RFC 9110, 4.2.3).
+    pub(crate) fn scope_of<'a>(&'a self, host: Option<&'a str>) -> HostScope<'a> {
+        let found = host.and_then(host_labels).and_then(|(model, namespace)| {
+            let exact = self.namespaces.get_key_value(namespace).map(|(known, _)| known);
+            let known = exact.or_else(|| {
+                let has_upper = namespace.bytes().any(|byte| byte.is_ascii_uppercase());
+                self.namespaces.keys().find(|known| has_upper && known.eq_ignore_ascii_case(namespace))
+            });
+            known.map(|known| (model, known.as_str()))
+        });
+        HostScope { namespace: found.map(|(_, namespace)| namespace), model: found.map(|(model, _)| model) }
     }
 
     /// The model that a path's name means, for a request to `scope` of a gateway with this default namespace.
@@ -66,7 +70,7 @@ impl Table {
         default_namespace: Option<&str>,
     ) -> Result<&Arc<Model>, Error> {
         if let Some(named) = scope.model
-            && named != name
+            && !named.eq_ignore_ascii_case(name)
         {
             return Err(Error::ModelNotFound(format!("the host names model {named:?} and the path {name:?}")));
         }
@@ -95,6 +99,6 @@ impl Table {
         let namespace = scope.namespace.or(default_namespace);
         self.models()
             .filter(move |model| namespace.is_none_or(|namespace| model.key.namespace == namespace))
-            .filter(move |model| scope.model.is_none_or(|name| model.key.name == name))
+            .filter(move |model| scope.model.is_none_or(|name| model.key.name.eq_ignore_ascii_case(name)))
     }
 }

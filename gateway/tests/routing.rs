@@ -41,6 +41,7 @@ async fn host_and_path_name_the_model() {
     for (host, path, status) in [
         ("digits.vision.example.com", infer, StatusCode::OK),
         ("digits.audio", infer, StatusCode::OK),
+        ("Digits.AUDIO", infer, StatusCode::OK),
         ("digits.audio:8080", "/v1/models/digits:predict", StatusCode::OK),
         ("edges.vision.example.com", infer, StatusCode::NOT_FOUND),
         ("digits.nowhere.example.com", "/v2/models/edges/infer", StatusCode::OK),
@@ -53,7 +54,7 @@ async fn host_and_path_name_the_model() {
             assert_eq!(answer.header("kferving-reason"), "model-not-found");
         }
     }
-    assert_eq!(audio.requests(), 2);
+    assert_eq!(audio.requests(), 3);
     gateway.stop().await;
 }
 

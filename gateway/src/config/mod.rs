@@ -72,7 +72,6 @@ pub enum ConfigError {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
     listen: Option<String>,
-    #[serde(default)]
     models: Vec<FileModel>,
     #[serde(default)]
     limits: FileLimits,
@@ -128,6 +127,11 @@ impl Config {
     /// # Errors
     /// It is refused.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        // an editor that truncates before it writes must not take every model away
+        let says_nothing = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+        if text.lines().all(says_nothing) {
+            return Err(ConfigError::Syntax("the file is empty: expected at least `models: [...]`".to_owned()));
+        }
         let file: File = serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
         let listen = file.listen.map(|listen| parsed(&listen, "listen", "IP:PORT")).transpose()?;
         let models = file.models.into_iter().enumerate();

@@ -43,7 +43,9 @@ fn what_is_left_out_has_defaults() {
 fn a_refusal_names_key_and_value() {
     let replica = |fields: &str| format!("models: [{{name: m, replicas: [{{{fields}}}]}}]");
     let cases = [
-        ("listen: here".to_owned(), "listen", "here"),
+        (String::new(), "models", ""),
+        ("# nothing yet".to_owned(), "models", ""),
+        ("listen: here\nmodels: []".to_owned(), "listen", "here"),
         ("models: [{name: m, replica: []}]".to_owned(), "replica", ""),
         ("modles: []".to_owned(), "modles", ""),
         ("models: [{name: a.b, replicas: []}]".to_owned(), "models[0].name", "a.b"),
@@ -56,8 +58,8 @@ fn a_refusal_names_key_and_value() {
         (replica("url: 'http://127.0.0.1:1', device: tpu"), "models[0].replicas[0].device", "tpu"),
         (replica("url: 'http://127.0.0.1:1', cost: -2"), "models[0].replicas[0].cost", "-2"),
         (replica("url: 'http://127.0.0.1:1', concurrency: many"), "concurrency", "many"),
-        ("limits: {maxBodyBytes: 0}".to_owned(), "limits.maxBodyBytes", "0"),
-        ("limits: {drainTimeout: 5}".to_owned(), "limits.drainTimeout", "5"),
+        ("models: []\nlimits: {maxBodyBytes: 0}".to_owned(), "limits.maxBodyBytes", "0"),
+        ("models: []\nlimits: {drainTimeout: 5}".to_owned(), "limits.drainTimeout", "5"),
     ];
     for (text, key, value) in cases {
         let error = Config::parse(&text).unwrap_err().to_string();
