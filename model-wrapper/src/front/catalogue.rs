@@ -28,6 +28,10 @@ pub(super) fn server() -> Response<FrontBody> {
     ok(&json!({"name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS}))
 }
 
+pub(super) fn root() -> Response<FrontBody> {
+    ok(&json!({"status": "alive"}))
+}
+
 pub(super) fn live() -> Response<FrontBody> {
     ok(&json!({"live": true}))
 }

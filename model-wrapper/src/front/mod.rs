@@ -82,6 +82,7 @@ impl Front {
             Route::Infer(target) => self.infer(Protocol::V2, &target, request).await,
             Route::V1Models => Ok(catalogue::v1_models(&self.serving)),
             Route::V1Model(model) => catalogue::model_ready(&self.serving, &Target { model, version: None }),
+            Route::Root => Ok(catalogue::root()),
             Route::Server => Ok(catalogue::server()),
             Route::Live => Ok(catalogue::live()),
             Route::Ready => Ok(catalogue::ready(&self.serving)),

@@ -8,6 +8,8 @@ use percent_encoding::percent_decode_str;
 /// A call of the REST protocols. Names are percent-decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
+    /// `GET /`: KServe's V1 clients ask it whether the server lives.
+    Root,
     /// `GET /v1/models`
     V1Models,
     /// `GET /v1/models/{model}`
@@ -58,6 +60,7 @@ pub(super) fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, NoR
     let (route, wanted) = match segments.next() {
         Some("v1") => v1(segments),
         Some("v2") => v2(segments),
+        Some("") if segments.next().is_none() => Some((Route::Root, GET)),
         _ => None,
     }
     .ok_or(NoRoute::Path)?;

@@ -12,4 +12,4 @@ mod walk;
 pub(crate) use decode::{decode, integers};
 pub(crate) use depth::check_depth;
 pub(crate) use encode::{encode, string};
-pub(crate) use syntax::syntax_error;
+pub(crate) use syntax::object;

@@ -43,8 +43,7 @@ pub fn decode(body: &[u8], model: &ModelMetadata, limits: &Limits) -> Result<V1R
     let text = std::str::from_utf8(body).map_err(|error| {
         InferError::BadRequest(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
     })?;
-    let body: Body<'_> =
-        serde_json::from_str(text).map_err(|error| json::syntax_error("a V1 prediction request", text, &error))?;
+    let body: Body<'_> = json::object("a V1 prediction request", text)?;
     let data = body.instances.or(body.inputs);
     json::check_depth(text, data.into_iter().map(RawValue::get), limits.max_json_depth)?;
     let (inputs, layout) = match (body.instances, body.inputs) {

@@ -82,8 +82,7 @@ pub fn decode(body: &Bytes, header_length: Option<usize>, limits: &Limits) -> Re
     let text = std::str::from_utf8(&body[..header_length]).map_err(|error| {
         InferError::BadRequest(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
     })?;
-    let header: Body<'_> =
-        serde_json::from_str(text).map_err(|error| json::syntax_error("a V2 inference request", text, &error))?;
+    let header: Body<'_> = json::object("a V2 inference request", text)?;
     json::check_depth(
         text,
         header.inputs.iter().filter_map(|input| input.data.map(RawValue::get)),

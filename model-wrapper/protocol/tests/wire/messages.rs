@@ -53,6 +53,20 @@ fn golden(cases: &[(&str, String)]) {
 }
 
 #[test]
+fn arrays_are_no_bodies() {
+    golden(&[
+        (
+            "the body is not a V1 prediction request: expected a JSON object, got an array",
+            v1_error("[[[1,2]],null]", &digits()),
+        ),
+        (
+            "the body is not a V2 inference request: expected a JSON object, got an array",
+            v2_error(" [null,null,[],null]"),
+        ),
+    ]);
+}
+
+#[test]
 fn v2_elements() {
     golden(&[
         (

@@ -12,6 +12,7 @@ fn every_call_has_its_path() {
         ("/v1/models/digits", Route::V1Model("digits".into())),
         ("/v2", Route::Server),
         ("/v2/", Route::Server),
+        ("/", Route::Root),
         ("/v2/health/live", Route::Live),
         ("/v2/health/ready", Route::Ready),
         ("/v2/models/digits", Route::Model(target("digits", None))),
@@ -50,7 +51,7 @@ fn names_are_decoded_once() {
 fn anything_else_is_no_path() {
     for path in [
         "",
-        "/",
+        "//",
         "*",
         "/v3",
         "/v1",
