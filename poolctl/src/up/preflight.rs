@@ -51,6 +51,9 @@ pub(super) fn check(arguments: UpArgs) -> anyhow::Result<Plan> {
     let directory = models_directory(arguments.models.as_deref())?;
     let resources = strict::load_directory(&directory, namespace)
         .with_context(|| format!("the models in {} cannot be served", directory.display()))?;
+    if resources.models.is_empty() {
+        tracing::warn!("there is no Model in {}: every request will be answered 404", directory.display());
+    }
     let models: Vec<_> = resources.models.iter().map(|model| &model.value).collect();
     let pools: Vec<_> = resources.pools.iter().map(|pool| &pool.value).collect();
     let pools = place(&models, &pools, namespace, arguments.pool);

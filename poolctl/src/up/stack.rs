@@ -22,8 +22,8 @@ use super::preflight::Plan;
 use crate::admin::{Fleet, Model, Parts, View};
 use crate::cli::ClaimOrder;
 use crate::model::{Catalog, Devices, Entry, Inspector};
-use crate::pool::PoolController;
 use crate::pool::state::Pacing;
+use crate::pool::{PoolController, PoolSpec};
 
 /// Models are read once, when the stack starts: their first generation is their last.
 const GENERATION: u64 = 1;
@@ -69,7 +69,8 @@ impl Stack {
             tokio::spawn(async move { fleet.follow(cluster).await });
         }
         // the pool fills while the models are looked at
-        let pools = PoolController::new(cluster.clone(), plan.pools.clone(), Pacing::default(), &registry)?;
+        let placed = available_pools(plan.pools.clone(), &devices);
+        let pools = PoolController::new(cluster.clone(), placed, Pacing::default(), &registry)?;
         {
             let (pools, control) = (pools.clone(), control.clone());
             tokio::spawn(async move { pools.run(control).await });
@@ -176,6 +177,15 @@ fn environment(plan: &Plan) -> BTreeMap<String, String> {
 fn devices(settings: &LocalSettings) -> Devices {
     let has = |device: &Device| settings.devices.contains(device.as_str());
     Devices(Device::ALL.into_iter().filter(has).collect::<BTreeSet<_>>())
+}
+
+/// The pools whose device this machine has: one for another device stays empty, as a variant on it stays unavailable.
+fn available_pools(pools: Vec<PoolSpec>, devices: &Devices) -> Vec<PoolSpec> {
+    let (available, missing): (Vec<_>, Vec<_>) = pools.into_iter().partition(|pool| devices.0.contains(&pool.device));
+    for pool in missing {
+        tracing::warn!(pool = %pool.key, device = %pool.device, "DeviceUnavailable: the pool stays empty, this machine has no such device");
+    }
+    available
 }
 
 fn autoscaler_settings(order: ClaimOrder) -> autoscaler::Settings {
