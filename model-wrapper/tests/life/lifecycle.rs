@@ -36,6 +36,23 @@ async fn a_model_is_served_and_measured() {
 }
 
 #[tokio::test]
+async fn nothing_is_written_into_the_users_home() {
+    let home = tempfile::tempdir().unwrap();
+    let mut wrapper = Wrapper::start(
+        binary()
+            .env("HOME", home.path())
+            .env("XDG_CACHE_HOME", home.path().join("cache"))
+            .env_remove("ORT_DISABLE_TELEMETRY")
+            .arg("--model")
+            .arg(fixture("fp32.onnx")),
+    );
+    assert_eq!(wrapper.infer("fp32", &numbers([1.0, 2.0, 3.0]), &[]).await.status, 200);
+    wrapper.signal("TERM");
+    assert!(wrapper.ended().await.success());
+    assert_eq!(home.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn sigterm_finishes_what_is_under_way_and_refuses_the_rest() {
     let mut wrapper = Wrapper::serving("loop.onnx", &["--timeout", "3"]);
     let traffic = wrapper.traffic;
