@@ -114,7 +114,8 @@ async fn the_server_describes_itself_over_both_versions_of_http() {
         assert_eq!(client.get(&gateway.url("/v2/health/live")).await.json()["live"], true);
         assert_eq!(client.get(&gateway.url("/v2/health/ready")).await.json()["ready"], true);
         assert_eq!(client.get(&gateway.url("/v2")).await.json()["name"], "kferving");
-        assert_eq!(client.get(&gateway.url("/")).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(client.get(&gateway.url("/")).await.json()["status"], "alive");
+        assert_eq!(client.get(&gateway.url("/v3")).await.status, StatusCode::NOT_FOUND);
         let wrong = client.get(&gateway.url("/v2/models/m/infer")).await;
         assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(wrong.header("allow"), "POST");
