@@ -13,7 +13,8 @@ use http_body_util::Full;
 use support::wrapper::{Behaviour, FakeWrapper};
 use support::{TestClient, TestGateway, dead_addr, eventually, static_model};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 const INFER: &str = "/v2/models/digits/infer";
 
@@ -55,6 +56,38 @@ async fn a_replica_that_cannot_be_reached_is_passed_over() {
         assert_eq!(client.post(&gateway.url(INFER), "x").await.status, StatusCode::OK);
     }
     assert!(gateway.metric("kferving_gateway_retries_total", &[("cause", "unsent")]) >= 1.0);
+    gateway.stop().await;
+}
+
+/// A replica that closes each connection after one answer, without saying so.
+async fn answer_once_per_connection(listener: TcpListener, closed: mpsc::Sender<()>) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\nx") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "the request is cut off");
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        drop(stream);
+        closed.send(()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_closed_while_idle_is_not_held_against_its_replica() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (closed, mut is_closed) = mpsc::channel(1);
+    let replica = tokio::spawn(answer_once_per_connection(listener, closed));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(addr, 1)])]);
+    let client = TestClient::http1();
+    for _ in 0..5 {
+        let answer = client.post(&gateway.url(INFER), "x").await;
+        assert_eq!(answer.status, StatusCode::OK);
+        is_closed.recv().await.unwrap();
+    }
+    assert_eq!(gateway.metric("kferving_gateway_retries_total", &[]), 0.0);
+    replica.abort();
     gateway.stop().await;
 }
 
