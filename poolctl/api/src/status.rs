@@ -21,6 +21,8 @@ pub mod reason {
     pub const LOADABLE: &str = "Loadable";
     /// The model's source was not found, is refused, has another digest, or the runtime could not load it.
     pub const LOAD_FAILED: &str = "LoadFailed";
+    /// Replicas end soon after they have begun to serve it.
+    pub const CRASH_LOOPING: &str = "CrashLooping";
     /// The machine or cluster has no device of the variant's class.
     pub const DEVICE_UNAVAILABLE: &str = "DeviceUnavailable";
 }
@@ -57,7 +59,7 @@ pub struct Condition {
     pub type_: String,
     /// Whether it holds.
     pub status: ConditionStatus,
-    /// Why, in one word: Loadable, LoadFailed or DeviceUnavailable.
+    /// Why, in one word: Loadable, LoadFailed, CrashLooping or DeviceUnavailable.
     pub reason: String,
     /// Why, for people.
     #[serde(default)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use autoscaler::{AutoscalerStatus, PoolUse, RevisionStatus};
 use gateway::ModelSnapshot;
-use poolctl_api::ColdStart;
+use poolctl_api::{ColdStart, Condition, ConditionStatus, reason};
 use poolctl_cluster::{Lifecycle, Replica, ReplicaState};
 
 use super::messages::{LatencyHistogram, ModelStatus, PoolStatus, ReplicaStatus, Status, VariantStatus};
@@ -68,13 +68,44 @@ impl Seen {
             name: definition.name.clone(),
             namespace: definition.namespace.clone(),
             url: model.url.clone(),
-            conditions: model.conditions.clone(),
+            conditions: self.conditions(model),
             variants: model.entry.variants.iter().map(|variant| self.variant(model, variant)).collect(),
             held: snapshot.map_or(0, |snapshot| u32::try_from(snapshot.held).unwrap_or(u32::MAX)),
             in_flight: snapshot.map_or(0, |snapshot| snapshot.in_flight),
             latency: self.latency.get(&key).cloned().unwrap_or_default(),
             last_cold_start: self.last_cold_start(model),
         }
+    }
+
+    /// What was found when the model was read, and what has shown since: a file that was loadable then may be gone.
+    fn conditions(&self, model: &Model) -> Vec<Condition> {
+        let mut conditions = model.conditions.clone();
+        let Some((ready, variants)) = conditions.split_first_mut() else { return conditions };
+        for (condition, variant) in variants.iter_mut().zip(&model.entry.variants) {
+            if let Some(failure) = self.failure(model, variant, &condition.type_) {
+                *condition = failure;
+            }
+        }
+        let serves = variants.iter().any(|condition| condition.status == ConditionStatus::True);
+        let failed = variants.iter().filter(|condition| condition.reason != reason::DEVICE_UNAVAILABLE);
+        if let (false, ConditionStatus::True, Some(failed)) = (serves, ready.status, failed.min_by_key(|c| &c.type_)) {
+            *ready = Condition { type_: ready.type_.clone(), ..failed.clone() };
+        }
+        conditions
+    }
+
+    /// What the autoscaler has found to be wrong with a variant that it cannot bring up.
+    fn failure(&self, model: &Model, variant: &Variant, type_: &str) -> Option<Condition> {
+        let key = model.entry.revision_key(variant.definition.device, model.generation);
+        let revision = self.revisions.get(&key).filter(|revision| revision.ready == 0)?;
+        let found = revision.condition.as_ref()?;
+        let reason = match found.reason {
+            "load-failed" => reason::LOAD_FAILED,
+            "crash-looping" => reason::CRASH_LOOPING,
+            _ => return None,
+        };
+        let since = self.now.checked_sub(Duration::from_millis(found.for_ms)).unwrap_or(self.now);
+        Some(Condition::new(type_, ConditionStatus::False, reason, since).with_message(&found.message))
     }
 
     fn variant(&self, model: &Model, variant: &Variant) -> VariantStatus {

@@ -96,6 +96,20 @@ fn a_model_that_cannot_load_says_so_while_the_others_serve() {
 }
 
 #[test]
+fn a_model_whose_file_goes_away_is_not_ready_any_more() {
+    let models = Models::with_digits("");
+    let stack = Stack::start(&models, &["--pool", "1"]);
+    let ready = || stack.model("digits")["conditions"][0].clone();
+    assert_eq!(ready()["status"], "True");
+    std::fs::remove_file(models.path().join("digits.onnx")).unwrap();
+    let (images, _) = held_out(1);
+    let answer = stack.post("/v1/models/digits:predict", &[], &json!({"instances": images}));
+    assert_eq!((answer.status, answer.header("kferving-reason")), (503, Some("load-failed")), "{}", answer.body);
+    assert_eq!((&ready()["status"], &ready()["reason"]), (&json!("False"), &json!("LoadFailed")));
+    assert_eq!(stack.model("digits")["conditions"][1]["reason"], "LoadFailed");
+}
+
+#[test]
 fn a_name_in_two_namespaces_needs_its_namespace() {
     let models = Models::new();
     for namespace in ["red", "blue"] {
