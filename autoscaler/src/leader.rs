@@ -89,6 +89,8 @@ pub(crate) struct Leader {
     pub(crate) replicas: HashMap<Uid, Arc<Replica>>,
     pub(crate) table: RevisionTable,
     pub(crate) activations: HashMap<RevisionKey, Activation>,
+    /// Revisions that something keeps from having their replicas, and since when.
+    pub(crate) troubled_since: HashMap<RevisionKey, Moment>,
     desired: HashMap<RevisionKey, u32>,
     /// Replicas that a gateway reports and that the others have not been told of. Reporting is not publishing: the claim
     /// protocol takes it as done.
@@ -108,6 +110,7 @@ impl Leader {
             replicas: HashMap::new(),
             table: RevisionTable::default(),
             activations: HashMap::new(),
+            troubled_since: HashMap::new(),
             desired: HashMap::new(),
             reported: BTreeSet::new(),
             synced: false,
@@ -122,6 +125,7 @@ impl Leader {
         self.scaler.set_revisions(&revisions);
         for gone in self.table.replace(&revisions) {
             self.activations.remove(&gone.key);
+            self.troubled_since.remove(&gone.key);
             self.desired.remove(&gone.key);
             if self.table.variant(&gone.model, gone.device).is_none() {
                 self.metrics.forget_variant(&gone.model.namespace, &gone.model.name, gone.device);
@@ -279,7 +283,17 @@ impl Leader {
                 let replica = translate::cold_start(known, claim.as_str(), deadline, self.clock);
                 tasks.push(Task::Create { claim, replica });
             }
-            Effect::Condition { revision, condition: _ } => self.report_model_of(&revision),
+            Effect::Condition { revision, condition } => {
+                match condition {
+                    Some(_) => {
+                        self.troubled_since.entry(revision.clone()).or_insert(now);
+                    }
+                    None => {
+                        self.troubled_since.remove(&revision);
+                    }
+                }
+                self.report_model_of(&revision);
+            }
         }
         None
     }

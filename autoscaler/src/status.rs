@@ -82,6 +82,8 @@ pub struct ConditionStatus {
     pub message: String,
     /// Milliseconds until the next attempt.
     pub retry_after_ms: Option<u64>,
+    /// For how many milliseconds something has kept it from them.
+    pub for_ms: u64,
 }
 
 /// The phases of one activation.
@@ -165,6 +167,7 @@ pub(crate) fn of_revision(leader: &Leader, key: &RevisionKey, now: Moment) -> Op
         reason: condition.reason.as_str(),
         message: condition.message.to_string(),
         retry_after_ms: condition.retry_at.map(|at| millis_between(now, at)),
+        for_ms: leader.troubled_since.get(key).map_or(0, |since| millis_between(*since, now)),
     });
     Some(RevisionStatus {
         namespace: revision.model.namespace.to_string(),
