@@ -56,6 +56,10 @@ impl Payload {
                 if length > limits.max_body_bytes {
                     return Err(Error::BodyTooLarge { limit: limits.max_body_bytes });
                 }
+                // As most bodies come.
+                if prefix.is_empty() && incoming.is_end_stream() {
+                    return Ok(Self::Replayable(data));
+                }
                 prefix.push_back(data);
             }
         }
