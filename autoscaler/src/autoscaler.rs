@@ -148,9 +148,7 @@ impl<C: Cluster, A: ReplicaAdmin> Autoscaler<C, A> {
                         return;
                     }
                 },
-                _ = tick.tick() => {
-                    self.shared.lead_in(Some(number), Leader::tick);
-                }
+                _ = tick.tick() => self.shared.tick(number).await,
                 () = woken => {
                     self.shared.lead_in(Some(number), |leader, tasks| leader.apply(Event::Tick, tasks));
                 }
@@ -227,6 +225,19 @@ impl<C: Cluster, A: ReplicaAdmin> Shared<C, A> {
                 shared.lead_in(Some(number), |leader, tasks| leader.apply(reply, tasks));
             }
         }));
+    }
+
+    /// Periodic duties. A held request must not wait until all models are decided, so they are taken a few at a time.
+    async fn tick(self: &Arc<Self>, number: u64) {
+        /// About a millisecond's work.
+        const MODELS_AT_ONCE: usize = 64;
+        let due = self.lead_in(Some(number), |leader, _| leader.tick()).unwrap_or_default();
+        for models in due.chunks(MODELS_AT_ONCE) {
+            self.lead_in(Some(number), |leader, tasks| {
+                models.iter().for_each(|model| leader.rescale_model(model, tasks));
+            });
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Resolves when the claim protocol wants to look at its clock.

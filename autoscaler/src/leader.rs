@@ -313,12 +313,12 @@ impl Leader {
         }
     }
 
-    /// Periodic duties: adoption that takes too long, gauges, and all models' scale.
-    pub(crate) fn tick(&mut self, tasks: &mut Vec<Task>) {
+    /// Periodic duties: adoption that takes too long, and gauges. Returns the models whose scale is due.
+    pub(crate) fn tick(&mut self) -> Vec<ModelKey> {
         let now = self.clock.now();
         self.gateways.welcome(now);
-        self.rescale(tasks);
         self.measure(now);
+        self.scaler.begin_round(now)
     }
 
     fn measure(&self, now: Moment) {

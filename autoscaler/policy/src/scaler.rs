@@ -122,11 +122,23 @@ impl Scaler {
         }
     }
 
-    /// Decides for every model: to be called every second. What changed is added to `changed`.
-    pub fn tick(&mut self, now: Moment, fleet: &impl Fleet, changed: &mut Vec<Desired>) {
+    /// Begins a round over all models, to be made every second by [`Scaler::decide`]: for those that it returns, in as many
+    /// parts as the caller likes.
+    pub fn begin_round(&mut self, now: Moment) -> Vec<ModelKey> {
+        self.forget_silent(now);
+        self.models.iter().filter(|(_, model)| !model.is_calm()).map(|(key, _)| key.clone()).collect()
+    }
+
+    fn forget_silent(&mut self, now: Moment) {
         for gateway in self.gateways.forget_silent(now) {
             self.models.values_mut().for_each(|model| model.forget(&gateway));
         }
+    }
+
+    /// Decides for every model at once: a whole round, and what a new table of revisions asks for. What changed is added to
+    /// `changed`.
+    pub fn tick(&mut self, now: Moment, fleet: &impl Fleet, changed: &mut Vec<Desired>) {
+        self.forget_silent(now);
         if !fleet.is_known() {
             return;
         }
