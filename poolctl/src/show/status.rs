@@ -213,7 +213,7 @@ fn ready(model: &ModelStatus) -> String {
     condition.map_or_else(
         || "-".to_owned(),
         |condition| match condition.status {
-            ConditionStatus::True => trouble(model).unwrap_or("yes").to_owned(),
+            ConditionStatus::True => "yes".to_owned(),
             ConditionStatus::False | ConditionStatus::Unknown => condition.reason.clone(),
         },
     )
@@ -244,15 +244,4 @@ fn short_digest(digest: &str) -> String {
 
 pub(super) fn millis(millis: Option<f64>) -> String {
     millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis:.1}"))
-}
-
-/// The reason that keeps every variant from serving now: what was loadable at the start may not be any more.
-fn trouble(model: &ModelStatus) -> Option<&str> {
-    let serves = |variant: &VariantStatus| variant.replicas.iter().any(|replica| replica.state == "serving");
-    let mut reasons = model.variants.iter().map(|variant| match &variant.problem {
-        Some(problem) if !serves(variant) => problem.split(':').next(),
-        _ => None,
-    });
-    let first = reasons.next()??;
-    reasons.all(|reason| reason.is_some()).then_some(first)
 }

@@ -96,21 +96,6 @@ text/broken on cpu: LoadFailed: no such file
 }
 
 #[test]
-fn a_model_that_cannot_be_brought_up_any_more_is_not_ready() {
-    let mut stack = stack();
-    let variant = &mut stack.models[0].variants[0];
-    variant.problem = Some("load-failed: the file is gone".to_owned());
-    let serving = status::render(&stack, status::Width::Narrow);
-    assert!(serving.contains("digits  yes"), "one replica still serves\n{serving}");
-    stack.models[0].variants[0].replicas.clear();
-    let text = status::render(&stack, status::Width::Narrow);
-    assert!(
-        text.contains("digits  load-failed") && text.contains("digits on cpu: load-failed: the file is gone"),
-        "{text}"
-    );
-}
-
-#[test]
 fn wide_status_shows_revisions_latency_and_every_replica() {
     let text = status::render(&stack(), status::Width::Wide);
     for expected in [
