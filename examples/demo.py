@@ -24,6 +24,7 @@ import tritonclient.http as triton
 from PIL import Image
 
 EXAMPLES = pathlib.Path(__file__).resolve().parent
+LOG = EXAMPLES.parent / ".cache" / "demo.log"
 PRINTED_LINE = EXAMPLES / "printed-line.png"
 PRINTED_TEXT = "Serverless inference, warm in 10 ms"
 START_TIMEOUT_S = 60
@@ -133,7 +134,8 @@ def wait_until_ready(process: subprocess.Popen) -> str:
     for line in process.stdout:
         if line.startswith("ready "):
             return line.split()[1]
-    sys.exit(f"poolctl up ended with exit status {process.wait()} before it was ready; its messages are above")
+    said = LOG.read_text().splitlines()[-5:]
+    sys.exit("\n".join([*said, f"poolctl up ended with exit status {process.wait()} before it was ready; its log is {LOG}"]))
 
 
 def main() -> None:
@@ -145,7 +147,10 @@ def main() -> None:
     command = [arguments.poolctl, "up", "--models", str(EXAMPLES / "models"), "--pool", "2"]
     if arguments.check:
         command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # On a terminal poolctl would draw its table over the answers; `poolctl top` shows the same.
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         url = wait_until_ready(process)
         all_right = predict_each(url)
@@ -153,7 +158,7 @@ def main() -> None:
             image = json.dumps({"instances": json.loads((EXAMPLES / "models/digits-heldout.json").read_text())["images"][1:2]})
             print(f"\nTry it:\n  curl -i {url}/v1/models/digits:predict -d '{image}'")
             print(f"  {sys.executable} examples/read_text.py examples/printed-line.png")
-            print("  target/release/poolctl status\n\nCtrl-C stops it.", flush=True)
+            print(f"  {arguments.poolctl} top\n\nIts log is {LOG}. Ctrl-C stops it.", flush=True)
             process.wait()
     except KeyboardInterrupt:
         all_right = True
