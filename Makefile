@@ -13,8 +13,7 @@ demo: tools ## Start the stack with the example models, ask each for a predictio
 	$(PYTHON) examples/setup.py runtime models clients && cargo build --release --locked -p poolctl -p model-wrapper
 	$(VENV) examples/demo.py --poolctl target/release/poolctl $(if $(CHECK),--check)
 
-test: tools ## Every test.
-	$(PYTHON) examples/setup.py tests
+test: models ## Every test.
 	cargo test --workspace --locked
 
 models: tools ## Fetch the example models, make the benchmark models.

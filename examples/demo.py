@@ -36,35 +36,30 @@ class Wrong(Exception):
     """A prediction is not what it must be."""
 
 
-def post(url: str, body: dict) -> tuple[dict, dict]:
-    """The JSON answer and the response headers."""
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+def post(url: str, body: bytes, headers: dict[str, str]) -> tuple[bytes, dict]:
+    """The answer's body and headers."""
+    request = urllib.request.Request(url, body, headers)
     with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as answer:
-        return json.load(answer), {name.lower(): value for name, value in answer.headers.items()}
+        return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
 
 
 def infer(url: str, model: str, tensor: np.ndarray) -> tuple[np.ndarray, dict]:
     """The first output of a model with one input `x`, over V2 with binary tensors, and the response headers."""
-    client = triton.InferenceServerClient(url.removeprefix("http://"), network_timeout=REQUEST_TIMEOUT_S)
     image = triton.InferInput("x", tensor.shape, "FP32")
     image.set_data_from_numpy(tensor)
     body, length = triton.InferenceServerClient.generate_request_body([image])
     headers = {"inference-header-content-length": str(length), "content-type": "application/octet-stream"}
-    request = urllib.request.Request(f"{url}/v2/models/{model}/infer", body, headers)
-    with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as answer:
-        received = {name.lower(): value for name, value in answer.headers.items()}
-        header_length = received.get("inference-header-content-length")
-        result = triton.InferResult.from_response_body(
-            answer.read(), header_length=int(header_length) if header_length else None
-        )
-    client.close()
+    answer, received = post(f"{url}/v2/models/{model}/infer", body, headers)
+    header_length = received.get("inference-header-content-length")
+    result = triton.InferResult.from_response_body(answer, header_length=int(header_length) if header_length else None)
     return result.as_numpy(result.get_response()["outputs"][0]["name"]), received
 
 
 def digits(url: str) -> tuple[str, dict]:
     held_out = json.loads((EXAMPLES / "models" / "digits-heldout.json").read_text())
-    answer, headers = post(f"{url}/v1/models/digits:predict", {"instances": held_out["images"][:1]})
-    label = answer["predictions"][0]["label"]
+    body = json.dumps({"instances": held_out["images"][:1]}).encode()
+    answer, headers = post(f"{url}/v1/models/digits:predict", body, {"content-type": "application/json"})
+    label = json.loads(answer)["predictions"][0]["label"]
     if label != held_out["truth"][0]:
         raise Wrong(f"said {label}, the picture is a {held_out['truth'][0]}")
     return f"the handwritten digit is a {label}", headers
