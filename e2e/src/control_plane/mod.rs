@@ -1,0 +1,1 @@
+//! etcd, kube-apiserver, kube-controller-manager and kube-scheduler as child processes.

@@ -1,0 +1,1 @@
+//! Container images of the cluster's programs, made without a registry.

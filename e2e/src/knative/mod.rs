@@ -1,0 +1,1 @@
+//! Knative Serving from its released modules, unmodified.

@@ -1,0 +1,10 @@
+//! A real Kubernetes cluster with Knative Serving on one machine, and the tests that need it.
+
+pub mod cluster;
+pub mod components;
+pub mod conformance;
+pub mod control_plane;
+pub mod images;
+pub mod knative;
+pub mod kwok;
+pub mod process;

@@ -1,0 +1,3 @@
+//! Starts, enters and stops a cluster on this machine.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Child processes with a log each, whose end is noticed and named.

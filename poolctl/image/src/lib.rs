@@ -1,0 +1,1 @@
+//! Container images in the OCI format, written reproducibly and without Docker.
