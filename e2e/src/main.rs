@@ -1,3 +1,157 @@
 //! Starts, enters and stops a cluster on this machine.
 
-fn main() {}
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use e2e::cluster::{self, Cluster, ComponentState, Inside, Place, Started, UpSettings};
+use e2e::components::{Cache, Component};
+use e2e::process::Progress;
+
+/// A real Kubernetes cluster with Knative Serving on this machine, in namespaces of its own.
+#[derive(Debug, Parser)]
+#[command(name = "cluster")]
+struct Arguments {
+    /// Which cluster: several run side by side.
+    #[arg(long, global = true, default_value = cluster::DEFAULT_NAME, env = "KFERVING_CLUSTER")]
+    name: String,
+    /// Folder of its state; by default .cache/cluster/NAME of the checkout.
+    #[arg(long, global = true, env = "KFERVING_CLUSTER_STATE")]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Build the cluster's programs that are not in the cache yet: those named, or all.
+    Build {
+        /// Components.
+        components: Vec<String>,
+    },
+    /// Make the cluster usable; nothing happens when it is.
+    Up(Knative),
+    /// Stop the cluster and leave nothing but its logs.
+    Down,
+    /// Say whether the cluster runs, and how each component is.
+    Status,
+    /// Run a command inside, with kubectl and ctr at hand.
+    Enter {
+        /// The command; by default a shell.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// Stop a component: etcd, kube-apiserver, kubelet, containerd …
+    Stop {
+        /// Its name in `status`.
+        component: String,
+    },
+    /// Start a component that was stopped or has ended.
+    Start {
+        /// Its name in `status`.
+        component: String,
+    },
+    #[command(name = cluster::INIT, hide = true)]
+    Init(Knative),
+    #[command(name = cluster::SUPERVISE, hide = true)]
+    Supervise(Knative),
+}
+
+#[derive(Debug, clap::Args)]
+struct Knative {
+    /// Take Knative's binaries and YAML from this folder, to test another release.
+    #[arg(long)]
+    knative_dir: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let place = Place::new(&arguments.name, arguments.state.as_deref())?;
+    if let Subcommands::Init(knative) = &arguments.command {
+        // Without a runtime: its threads would be process 1's too.
+        return cluster::init(&place, knative.knative_dir.as_deref());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(run(arguments.command, &place))
+}
+
+async fn run(command: Subcommands, place: &Place) -> anyhow::Result<ExitCode> {
+    let progress = Progress::stderr();
+    match command {
+        Subcommands::Build { components } => build(&components, &progress).await?,
+        Subcommands::Up(knative) => up(place, knative.knative_dir, &progress).await?,
+        Subcommands::Down => match cluster::down(place, &progress).await? {
+            true => eprintln!("cluster {} is stopped; its logs stay in {}", place.name(), place.logs().display()),
+            false => eprintln!("cluster {} did not run", place.name()),
+        },
+        Subcommands::Status => return status(place).await,
+        Subcommands::Enter { command } => return enter(place, command).await,
+        Subcommands::Stop { component } => Cluster::get(place)?.stop(&component).await?,
+        Subcommands::Start { component } => Cluster::get(place)?.start(&component).await?,
+        Subcommands::Supervise(knative) => return cluster::supervise(place, knative.knative_dir.as_deref()).await,
+        Subcommands::Init(_) => unreachable!("taken care of without a runtime"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn build(names: &[String], progress: &Progress) -> anyhow::Result<()> {
+    let known = || Component::ALL.iter().map(|component| component.name()).collect::<Vec<_>>().join(", ");
+    let named = |name: &String| Component::named(name).with_context(|| format!("there is no component {name}; there are {}", known()));
+    let chosen: Vec<Component> = names.iter().map(named).collect::<Result<_, _>>()?;
+    let chosen = if chosen.is_empty() { Component::ALL } else { &chosen };
+    Cache::open()?.ensure(chosen, progress).await?;
+    Ok(())
+}
+
+async fn up(place: &Place, knative_dir: Option<PathBuf>, progress: &Progress) -> anyhow::Result<()> {
+    let knative_dir = knative_dir.map(|dir| dir.canonicalize().with_context(|| format!("no folder {}", dir.display()))).transpose()?;
+    let executable = std::env::current_exe().context("cannot find this program")?;
+    let settings = UpSettings { place: place.clone(), knative_dir, executable };
+    let cluster = match cluster::up(&settings, progress).await? {
+        Started::Already(cluster, revived) if revived.is_empty() => {
+            eprintln!("cluster {} runs already", place.name());
+            cluster
+        }
+        Started::Already(cluster, revived) => {
+            eprintln!("cluster {} runs again, with {} started", place.name(), revived.join(", "));
+            cluster
+        }
+        Started::Now(cluster, time) => {
+            eprintln!("cluster {} is usable after {time:.1?}", place.name());
+            cluster
+        }
+    };
+    let kubectl = Cache::open()?.ensure(&[Component::Kubernetes], progress).await?.path("kubectl")?;
+    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("alias kubectl={}", kubectl.display());
+    Ok(())
+}
+
+async fn status(place: &Place) -> anyhow::Result<ExitCode> {
+    let Some(cluster) = Cluster::running(place) else {
+        println!("cluster {} does not run", place.name());
+        return Ok(ExitCode::FAILURE);
+    };
+    println!("cluster {} runs: process {}, KUBECONFIG={}", place.name(), cluster.init_pid(), cluster.kubeconfig().display());
+    let mut all_run = true;
+    for component in cluster.components().await? {
+        let state = match component.state {
+            ComponentState::Running(pid) => format!("runs, process {pid} inside"),
+            ComponentState::Stopped => "is stopped".to_owned(),
+            ComponentState::Dead(how) => how,
+        };
+        all_run &= matches!(component.state, ComponentState::Running(_));
+        println!("{:24} {state}", component.name);
+    }
+    Ok(if all_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn enter(place: &Place, mut command: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    let program = if command.is_empty() { "bash".into() } else { command.remove(0) };
+    let cluster = Cluster::get(place)?;
+    let error = cluster.command(Inside::All, &program).await?.args(command).exec();
+    Err(error).context("cannot run nsenter")
+}
