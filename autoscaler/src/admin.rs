@@ -35,6 +35,7 @@ pub trait ReplicaAdmin: Clone + Send + Sync + 'static {
         &self,
         address: SocketAddr,
         deadline: Duration,
+        token: &str,
     ) -> impl Future<Output = Result<DrainResponse, AdminError>> + Send;
 }
 
@@ -62,7 +63,7 @@ impl ReplicaAdmin for AdminClient {
         Self::state(self, address).await
     }
 
-    async fn drain(&self, address: SocketAddr, deadline: Duration) -> Result<DrainResponse, AdminError> {
-        self.wait_for_drain(address, deadline).await
+    async fn drain(&self, address: SocketAddr, deadline: Duration, token: &str) -> Result<DrainResponse, AdminError> {
+        self.wait_for_drain(address, deadline, Some(token)).await
     }
 }

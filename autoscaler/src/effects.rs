@@ -3,16 +3,19 @@
 use std::time::{Duration, SystemTime};
 
 use autoscaler_policy::claim::{CreateOutcome, DeleteOutcome, Event, GetOutcome, LoadOutcome, WriteOutcome};
-use model_wrapper_admin::{AdminError, TokenSigner};
+use model_wrapper_admin::{AdminError, DrainClaims, TokenSigner};
 use poolctl_cluster::{Cluster, ClusterError, Deletion, Transition};
 use tokio::sync::Semaphore;
 
 use crate::admin::ReplicaAdmin;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_seconds};
 use crate::leader::Task;
 use crate::metrics::{EffectKind, Metrics};
 use crate::settings::{EffectLimits, Settings};
 use crate::translate;
+
+/// Seconds that a token outlives what it is for: the clocks of two machines differ.
+pub(crate) const TOKEN_LEEWAY_SECONDS: u64 = 30;
 
 /// What acts on the outside.
 pub(crate) struct Effects<C, A> {
@@ -123,7 +126,10 @@ impl<C: Cluster, A: ReplicaAdmin> Effects<C, A> {
                 Some(Event::State { uid, outcome })
             }
             Task::Drain { uid, claim, address, within } => {
-                if let Err(error) = self.admin.drain(address, within).await {
+                // Signed when it is sent: it may have waited for its turn.
+                let expires = unix_seconds(SystemTime::now()).saturating_add(TOKEN_LEEWAY_SECONDS);
+                let token = self.signer.sign_drain(&DrainClaims::new(uid.as_str(), expires));
+                if let Err(error) = self.admin.drain(address, within, &token).await {
                     tracing::warn!(replica = %uid, %error, "the drain did not end well: deleting it as it is");
                 }
                 Some(Event::Drained { uid, claim })

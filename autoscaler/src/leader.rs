@@ -21,6 +21,7 @@ use poolctl_cluster::{Expected, Lifecycle, NewReplica, Patch, Replica, ReplicaEv
 pub(crate) use self::table::RevisionTable;
 use crate::clock::{Clock, unix_seconds};
 use crate::demand::Gateways;
+use crate::effects::TOKEN_LEEWAY_SECONDS;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::translate;
@@ -369,9 +370,6 @@ impl Leader {
         revision.map_or(UNKNOWN_TIMEOUT, |revision| revision.timeout)
     }
 }
-
-/// Seconds that a token outlives its claim: the clocks of two machines differ.
-const TOKEN_LEEWAY_SECONDS: u64 = 30;
 
 /// Longest that a request of a revision may run that is gone from the table: the default of Knative's `timeoutSeconds`.
 const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(300);

@@ -21,12 +21,14 @@ const MAX_REQUEST_BYTES: usize = 1 << 20;
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
 
-/// Who may specialize this wrapper.
+/// Who may specialize and drain this wrapper.
 #[derive(Clone, Debug)]
 pub enum Authority {
     /// Whoever has a token signed with this key's other half.
     Key(TokenVerifier),
-    /// Nobody: the wrapper was started without a key.
+    /// Without a key nobody may specialize it. Whoever reaches the port may drain it: only this machine (in a pod, the pod) can.
+    Local,
+    /// Nobody: there is no key, and the port is reached from elsewhere.
     Nobody,
 }
 
@@ -47,7 +49,7 @@ pub fn router(serving: Serving, authority: Authority) -> Router {
     Router::new()
         .route("/specialize", post(specialize))
         .route("/state", get(state))
-        // Knative's queue-proxy answers GET here: it is what a container's preStop hook can send.
+        // GET as Knative's queue-proxy has it: a container's preStop hook sends nothing else.
         .route("/wait-for-drain", get(wait_for_drain).post(wait_for_drain))
         .route("/healthz", get(|| async { "ok" }))
         .fallback(|| async {
@@ -62,7 +64,7 @@ async fn specialize(State(admin): State<Admin>, headers: HeaderMap, body: Bytes)
         Ok(request) => request,
         Err(reason) => return error(StatusCode::BAD_REQUEST, format!("the body is no specialize request: {reason}")),
     };
-    if let Err(reason) = admin.authority.check(&headers, &request) {
+    if let Err(reason) = admin.authority.check_specialize(&headers, &request) {
         tracing::warn!(claim = request.claim_id, reason, "specialize call refused");
         return error(StatusCode::UNAUTHORIZED, reason);
     }
@@ -79,7 +81,11 @@ async fn state(State(admin): State<Admin>) -> Json<StateResponse> {
     Json(admin.serving.state())
 }
 
-async fn wait_for_drain(State(admin): State<Admin>, Query(query): Query<DrainQuery>) -> Response {
+async fn wait_for_drain(State(admin): State<Admin>, Query(query): Query<DrainQuery>, headers: HeaderMap) -> Response {
+    if let Err(reason) = admin.authority.check_drain(&headers, admin.serving.pod_uid()) {
+        tracing::warn!(reason, "drain refused");
+        return error(StatusCode::UNAUTHORIZED, reason);
+    }
     let started = Instant::now();
     let limit = query.timeout_ms.map_or(DEFAULT_DRAIN, Duration::from_millis).min(MAX_DRAIN);
     match tokio::time::timeout(limit, admin.serving.drain()).await {
@@ -104,19 +110,36 @@ fn error(status: StatusCode, message: impl Into<String>) -> Response {
 // === impl Authority ===
 
 impl Authority {
-    fn check(&self, headers: &HeaderMap, request: &SpecializeRequest) -> Result<(), String> {
+    fn check_specialize(&self, headers: &HeaderMap, request: &SpecializeRequest) -> Result<(), String> {
         let Self::Key(verifier) = self else {
             return Err("this wrapper was started without --claim-key and takes no claim".to_owned());
         };
-        let token = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .ok_or("expected the header 'authorization: Bearer TOKEN'")?;
-        // A clock before 1970 accepts no token: everything has expired.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(u64::MAX, |since| since.as_secs());
         verifier
-            .verify_for(token.trim(), (&request.pod_uid, &request.claim_id, &request.digest), now)
+            .verify_for(bearer(headers)?, (&request.pod_uid, &request.claim_id, &request.digest), unix_seconds())
             .map_err(|reason| reason.to_string())
     }
+
+    fn check_drain(&self, headers: &HeaderMap, pod_uid: Option<&str>) -> Result<(), String> {
+        let verifier = match self {
+            Self::Key(verifier) => verifier,
+            Self::Local => return Ok(()),
+            Self::Nobody => {
+                let message = "this wrapper was started without --claim-key: only SIGTERM drains it";
+                return Err(message.to_owned());
+            }
+        };
+        let pod_uid = pod_uid.ok_or("this wrapper was started without --pod-uid, so no token can be for it")?;
+        verifier.verify_drain(bearer(headers)?, pod_uid, unix_seconds()).map_err(|reason| reason.to_string())
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, String> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer "));
+    token.map(str::trim).ok_or_else(|| "expected the header 'authorization: Bearer TOKEN'".to_owned())
+}
+
+/// A clock before 1970 accepts no token: everything has expired.
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(u64::MAX, |since| since.as_secs())
 }

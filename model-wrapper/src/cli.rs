@@ -1,12 +1,12 @@
 //! Command line and environment.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
-use model_wrapper_admin::TokenVerifier;
+use model_wrapper_admin::{AdminAddress, TokenVerifier};
 use poolctl_runtime::{Shutdown, announce, telemetry};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -17,19 +17,26 @@ use crate::admin::{self, Authority};
 use crate::end;
 use crate::front::{Front, FrontMetrics};
 use crate::inspect::{inspect, name_of};
-use crate::metrics::WrapperMetrics;
+use crate::knative::{self, UserContainer};
+use crate::listen::{self, AdminListener};
+use crate::metrics::{Milestone, WrapperMetrics};
 use crate::serving::{DEFAULT_TIMEOUT, Format, ModelSpec, Serving, check_digest, check_name};
 
 #[cfg(test)]
 mod tests;
 
-/// Port of the admin listener where none is given; Knative's queue-proxy has its own there.
+/// Ports where none is given. Knative's queue-proxy has the same, so a wrapper beside one has others.
+const TRAFFIC_PORT: u16 = 8012;
 const ADMIN_PORT: u16 = 8022;
+const METRICS_PORT: u16 = 9091;
 
 /// Time beyond a request's longest that a stop may take: responses still have to reach slow readers.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Serves a model over the Open Inference Protocol (V1, V2, gRPC), or waits idle in a pool for one.
+/// Serves a model over the Open Inference Protocol (V1, V2, gRPC), or waits idle in a pool for one
+///
+/// Where PORT is set and it is not --pooled, it is the user container of a Knative Service, beside Knative's queue-proxy: it
+/// serves on that port, as the revision that K_REVISION names, and leaves queue-proxy's ports alone.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -69,22 +76,24 @@ struct Serve {
     /// Runtime of the model.
     #[arg(long, env = "KFERVING_FORMAT", default_value = "onnx")]
     format: Format,
-    /// Revision that the model is served as, NAMESPACE/REVISION@sha256:HEX; requests that name another get 421.
+    /// Revision that the model is served as, NAMESPACE/REVISION@sha256:HEX; requests that name another get 421
+    /// [default: K_REVISION, in the namespace of KFERVING_NAMESPACE or of the service account].
     #[arg(long, env = "KFERVING_REVISION", value_name = "NS/REV@DIGEST")]
     revision: Option<String>,
-    /// Address for predictions; port 0 takes a free one.
-    #[arg(long, env = "KFERVING_LISTEN", default_value = "0.0.0.0:8012", value_name = "ADDR")]
-    listen: SocketAddr,
-    /// Address of the admin port [default: 127.0.0.1:8022 with --model, 0.0.0.0:8022 with --pooled].
+    /// Address for predictions; port 0 takes a free one [default: 0.0.0.0:8012, or 0.0.0.0:$PORT].
+    #[arg(long, env = "KFERVING_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Address of the admin port: IP:PORT, unix:/PATH, or unix:@NAME for an abstract socket [default: 127.0.0.1:8022 with
+    /// --model, 0.0.0.0:8022 with --pooled, unix:@model-wrapper/PORT where PORT is set].
     #[arg(long, env = "KFERVING_ADMIN", value_name = "ADDR")]
-    admin: Option<SocketAddr>,
-    /// Address of /metrics.
-    #[arg(long, env = "KFERVING_METRICS", default_value = "0.0.0.0:9091", value_name = "ADDR")]
-    metrics: SocketAddr,
-    /// Ed25519 public key (32 bytes in base64) whose signature a specialize call must carry.
+    admin: Option<AdminAddress>,
+    /// Address of /metrics [default: 0.0.0.0:9091, or 0.0.0.0:9095 where PORT is set].
+    #[arg(long, env = "KFERVING_METRICS", value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// Ed25519 public key (32 bytes in base64) whose signature a specialize or drain call must carry.
     #[arg(long, env = "KFERVING_CLAIM_KEY", value_name = "BASE64")]
     claim_key: Option<String>,
-    /// Uid of this replica; specialize calls for another are refused.
+    /// Uid of this replica; specialize and drain calls for another are refused.
     #[arg(long, env = "KFERVING_POD_UID", value_name = "UID")]
     pod_uid: Option<String>,
     /// Requests at a time; 0: no limit but the queue's [default: 0].
@@ -101,12 +110,22 @@ struct Serve {
 /// A model to serve and the revision it is served as.
 type Wanted = (ModelSpec, Option<String>);
 
+/// Where it listens.
+#[derive(Debug, PartialEq, Eq)]
+struct Addresses {
+    traffic: SocketAddr,
+    metrics: SocketAddr,
+    /// The default of a user container goes by the port that its traffic got.
+    admin: Option<AdminAddress>,
+}
+
 impl Cli {
     /// Does what the command line says. Returns the process's exit status.
     ///
     /// # Errors
     /// What was asked for cannot be done; the message says what to change.
     pub fn run(self) -> anyhow::Result<u8> {
+        let started = SystemTime::now();
         telemetry::init();
         let library = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         match self.command {
@@ -119,7 +138,7 @@ impl Cli {
                 Ok(u8::from(failed > 0))
             }
             None => {
-                self.serve.run(library.as_deref())?;
+                self.serve.run(library.as_deref(), started)?;
                 Ok(0)
             }
         }
@@ -127,9 +146,15 @@ impl Cli {
 }
 
 impl Serve {
-    fn run(self, library: Option<&Path>) -> anyhow::Result<()> {
-        let wanted = self.wanted()?;
-        let authority = self.authority()?;
+    fn run(self, library: Option<&Path>, started: SystemTime) -> anyhow::Result<()> {
+        // Who waits in a pool has no queue-proxy beside it: it is one itself.
+        let place = if self.pooled { None } else { UserContainer::here()? };
+        let wanted = self.wanted(place.as_ref())?;
+        let addresses = self.addresses(place.as_ref());
+        let authority = self.authority(addresses.admin.as_ref())?;
+        if let Some(UserContainer { port, revision, configuration, service, namespace }) = &place {
+            tracing::info!(port, revision, configuration, service, namespace, "beside Knative's queue-proxy");
+        }
         if self.exit_on_stdin_close {
             end::when_stdin_closes()?;
         }
@@ -141,17 +166,18 @@ impl Serve {
             runtime.warm()?;
         }
         let serving = Serving::idle(runtime, self.pod_uid.clone(), metrics);
+        serving.passed(Milestone::Started, started);
         if let Some((spec, revision)) = &wanted {
             serving.serve_model(spec, revision.as_deref())?;
         }
         let front = Front::new(serving.clone(), front_metrics);
         // Traffic has a thread of its own: a very brief model runs on it, and nothing there may hold up the admin port.
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        control.block_on(self.listen(serving, authority, front, registry))
+        control.block_on(listen_and_serve(&addresses, (serving, front), authority, registry))
     }
 
     /// What `--model` and the flags beside it say; none for a pooled wrapper.
-    fn wanted(&self) -> anyhow::Result<Option<Wanted>> {
+    fn wanted(&self, place: Option<&UserContainer>) -> anyhow::Result<Option<Wanted>> {
         let Some(path) = &self.model else {
             if !self.pooled {
                 bail!("say what to serve: --model PATH, or --pooled to wait for a model");
@@ -185,7 +211,7 @@ impl Serve {
             ..ModelSpec::new(name, path.clone())
         };
         let revision = match &self.revision {
-            None => None,
+            None => place.and_then(UserContainer::revision),
             Some(identity) => {
                 let (revision, digest) = identity
                     .split_once('@')
@@ -199,73 +225,81 @@ impl Serve {
         Ok(Some((spec, revision)))
     }
 
-    fn authority(&self) -> anyhow::Result<Authority> {
-        match &self.claim_key {
-            Some(key) => Ok(Authority::Key(TokenVerifier::from_base64(key).context("--claim-key")?)),
-            None => {
-                if self.pooled {
-                    tracing::warn!("started with --pooled and without --claim-key: no claim will be taken");
-                }
-                Ok(Authority::Nobody)
-            }
-        }
-    }
-
-    async fn listen(
-        &self,
-        serving: Serving,
-        authority: Authority,
-        front: Front,
-        registry: Registry,
-    ) -> anyhow::Result<()> {
-        let shutdown = Shutdown::on_signals_or(end::at_once)?;
-        let admin = bind("--admin", self.admin.unwrap_or_else(|| self.default_admin())).await?;
-        let metrics = bind("--metrics", self.metrics).await?;
-        let traffic = bind("--listen", self.listen).await?;
-        announce::line("admin", admin.local_addr()?)?;
-        announce::line("metrics", metrics.local_addr()?)?;
-        let address = traffic.local_addr()?;
-
-        // They answer until the last request is through: a drain is watched on them.
-        let ended = Shutdown::new();
-        let admin = tokio::spawn(poolctl_runtime::admin::serve(
-            admin,
-            admin::router(serving.clone(), authority),
-            ended.clone(),
-        ));
-        let metrics = tokio::spawn(poolctl_runtime::admin::serve(
-            metrics,
-            poolctl_runtime::admin::router(registry),
-            ended.clone(),
-        ));
-        let traffic = serve_traffic(front, traffic, shutdown.clone())?;
-        announce::line("ready", address)?;
-
-        shutdown.requested().await;
-        let limit = serving.model().map_or(Duration::ZERO, |model| model.timeout()) + STOP_GRACE;
-        let stopped = async {
-            serving.shut_down().await;
-            // The sender is dropped with the thread, however it ends.
-            let _ = traffic.await;
+    fn addresses(&self, place: Option<&UserContainer>) -> Addresses {
+        let (traffic, metrics) = match place {
+            Some(place) => (place.port, knative::METRICS_PORT),
+            None => (TRAFFIC_PORT, METRICS_PORT),
         };
-        if tokio::time::timeout(limit, stopped).await.is_err() {
-            tracing::warn!(?limit, in_flight = serving.state().in_flight, "stopping with requests unanswered");
-            end::at_once();
+        let everywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let admin = match (place, self.pooled) {
+            (Some(_), _) => None,
+            (None, true) => Some(everywhere(ADMIN_PORT).into()),
+            (None, false) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)).into()),
+        };
+        Addresses {
+            traffic: self.listen.unwrap_or_else(|| everywhere(traffic)),
+            metrics: self.metrics.unwrap_or_else(|| everywhere(metrics)),
+            admin: self.admin.clone().or(admin),
         }
-        ended.request();
-        for server in [admin, metrics] {
-            // A reader that keeps a connection busy must not keep the process.
-            if let Ok(joined) = tokio::time::timeout(STOP_GRACE, server).await {
-                joined.context("a listener's task failed")??;
-            }
-        }
-        Ok(())
     }
 
-    fn default_admin(&self) -> SocketAddr {
-        let address = if self.pooled { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-        SocketAddr::new(IpAddr::V4(address), ADMIN_PORT)
+    fn authority(&self, admin: Option<&AdminAddress>) -> anyhow::Result<Authority> {
+        if let Some(key) = &self.claim_key {
+            return Ok(Authority::Key(TokenVerifier::from_base64(key).context("--claim-key")?));
+        }
+        if self.pooled {
+            tracing::warn!("started with --pooled and without --claim-key: no claim will be taken");
+            return Ok(Authority::Nobody);
+        }
+        Ok(if admin.is_none_or(AdminAddress::is_local) { Authority::Local } else { Authority::Nobody })
     }
+}
+
+/// Listens everywhere, says so, and serves until a signal and the end of what has begun.
+async fn listen_and_serve(
+    addresses: &Addresses,
+    (serving, front): (Serving, Front),
+    authority: Authority,
+    registry: Registry,
+) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals_or(end::at_once)?;
+    let traffic = listen::tcp("--listen", addresses.traffic).await?;
+    let address = traffic.local_addr()?;
+    // Named by the port, so that two on one machine do not meet.
+    let beside = || AdminAddress::Abstract(format!("model-wrapper/{}", address.port()));
+    let admin = AdminListener::bind(&addresses.admin.clone().unwrap_or_else(beside)).await?;
+    let metrics = listen::tcp("--metrics", addresses.metrics).await?;
+    admin.announce()?;
+    announce::line("metrics", metrics.local_addr()?)?;
+
+    // They answer until the last request is through: a drain is watched on them.
+    let ended = Shutdown::new();
+    let admin = admin.serve(admin::router(serving.clone(), authority), ended.clone());
+    let metrics =
+        tokio::spawn(poolctl_runtime::admin::serve(metrics, poolctl_runtime::admin::router(registry), ended.clone()));
+    let traffic = serve_traffic(front, traffic, shutdown.clone())?;
+    serving.passed(Milestone::Ready, SystemTime::now());
+    announce::line("ready", address)?;
+
+    shutdown.requested().await;
+    let limit = serving.model().map_or(Duration::ZERO, |model| model.timeout()) + STOP_GRACE;
+    let stopped = async {
+        serving.shut_down().await;
+        // The sender is dropped with the thread, however it ends.
+        let _ = traffic.await;
+    };
+    if tokio::time::timeout(limit, stopped).await.is_err() {
+        tracing::warn!(?limit, in_flight = serving.state().in_flight, "stopping with requests unanswered");
+        end::at_once();
+    }
+    ended.request();
+    for server in [admin, metrics] {
+        // A reader that keeps a connection busy must not keep the process.
+        if let Ok(joined) = tokio::time::timeout(STOP_GRACE, server).await {
+            joined.context("a listener's task failed")??;
+        }
+    }
+    Ok(())
 }
 
 /// Serves predictions on a thread and a tokio runtime of their own. The receiver resolves when it has ended.
@@ -289,8 +323,4 @@ fn serve_traffic(
         }
     })?;
     Ok(ended)
-}
-
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{flag} {address} cannot be listened on"))
 }

@@ -10,6 +10,8 @@ mod end;
 pub mod executor;
 pub mod front;
 pub mod inspect;
+pub mod knative;
+mod listen;
 pub mod metrics;
 pub mod serving;
 

@@ -1,6 +1,10 @@
 //! What this process measures about itself, but for what the front counts by protocol.
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets,
+};
 
 use model_wrapper_admin::WrapperState;
 
@@ -20,6 +24,18 @@ pub struct WrapperMetrics {
     /// Time that the model took to load, digest check included; 0 while there is none.
     pub load_seconds: Gauge,
     state: IntGaugeVec,
+    start: GaugeVec,
+}
+
+/// A moment of the start, on the wall clock: what a cold start is taken apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Milestone {
+    /// The process began.
+    Started,
+    /// The model was loaded.
+    Loaded,
+    /// The traffic port answers.
+    Ready,
 }
 
 const STATES: [(WrapperState, &str); 5] = [
@@ -64,6 +80,13 @@ impl WrapperMetrics {
                 Opts::new("kferving_wrapper_state", "1 for the state that the wrapper is in, 0 for the others."),
                 &["state"],
             )?,
+            start: GaugeVec::new(
+                Opts::new(
+                    "kferving_wrapper_start_timestamp_seconds",
+                    "When, in Unix time, the process started, its model was loaded and its traffic port answered.",
+                ),
+                &["milestone"],
+            )?,
         };
         registry.register(Box::new(metrics.queue_seconds.clone()))?;
         registry.register(Box::new(metrics.infer_seconds.clone()))?;
@@ -72,8 +95,22 @@ impl WrapperMetrics {
         registry.register(Box::new(metrics.queue_depth.clone()))?;
         registry.register(Box::new(metrics.load_seconds.clone()))?;
         registry.register(Box::new(metrics.state.clone()))?;
+        registry.register(Box::new(metrics.start.clone()))?;
         metrics.enter(WrapperState::Idle);
         Ok(metrics)
+    }
+
+    /// Reports when a milestone was passed.
+    pub fn passed(&self, milestone: Milestone, at: SystemTime) {
+        let label = match milestone {
+            Milestone::Started => "started",
+            Milestone::Loaded => "loaded",
+            Milestone::Ready => "ready",
+        };
+        // A clock before 1970 is not told.
+        if let Ok(since) = at.duration_since(UNIX_EPOCH) {
+            self.start.with_label_values(&[label]).set(since.as_secs_f64());
+        }
     }
 
     /// Reports the state entered.

@@ -57,7 +57,7 @@ impl ReplicaAdmin for FaultyAdmin {
         (self.plan)(Call::State).apply(|| ReplicaAdmin::state(&self.inner, address), no_reply).await
     }
 
-    async fn drain(&self, address: SocketAddr, deadline: Duration) -> Result<DrainResponse, AdminError> {
-        (self.plan)(Call::Drain).apply(|| ReplicaAdmin::drain(&self.inner, address, deadline), no_reply).await
+    async fn drain(&self, address: SocketAddr, deadline: Duration, token: &str) -> Result<DrainResponse, AdminError> {
+        (self.plan)(Call::Drain).apply(|| ReplicaAdmin::drain(&self.inner, address, deadline, token), no_reply).await
     }
 }

@@ -1,6 +1,5 @@
-//! Client of the admin port.
+//! Client of the admin port. It goes over TCP or a Unix socket.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use crate::address::AdminAddress;
 use crate::connections::Connections;
 use crate::messages::{
     ConflictResponse, DrainResponse, ErrorResponse, SpecializeRequest, SpecializeResponse, StateResponse,
@@ -101,51 +101,57 @@ impl AdminClient {
     }
 
     /// Opens a connection ahead of its use, unless one waits already.
-    pub async fn prepare(&self, address: SocketAddr) -> Result<(), AdminError> {
-        within(self.timeouts.connect, self.connections.prepare(address)).await
+    pub async fn prepare(&self, address: impl Into<AdminAddress>) -> Result<(), AdminError> {
+        within(self.timeouts.connect, self.connections.prepare(&address.into())).await
     }
 
     /// Closes the connections kept for a replica that is gone.
-    pub fn forget(&self, address: SocketAddr) {
-        self.connections.forget(address);
+    pub fn forget(&self, address: impl Into<AdminAddress>) {
+        self.connections.forget(&address.into());
     }
 
-    /// `POST /specialize` with the token as bearer; `None` for a wrapper that asks for none (on loopback).
+    /// `POST /specialize` with the token as bearer; `None` for a wrapper that asks for none.
     pub async fn specialize(
         &self,
-        address: SocketAddr,
+        address: impl Into<AdminAddress>,
         request: &SpecializeRequest,
         token: Option<&str>,
     ) -> Result<SpecializeResponse, AdminError> {
         let body = serde_json::to_vec(request).expect("strings, integers and maps with string keys have a JSON form");
-        let mut call = Request::post("/specialize").header(header::CONTENT_TYPE, "application/json");
-        if let Some(token) = token {
-            call = call.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        self.call(self.timeouts.specialize, address, call, body.into()).await
+        let call = Request::post("/specialize").header(header::CONTENT_TYPE, "application/json");
+        self.call(self.timeouts.specialize, &address.into(), authorized(call, token), body.into()).await
     }
 
     /// `GET /state`.
-    pub async fn state(&self, address: SocketAddr) -> Result<StateResponse, AdminError> {
-        self.call(self.timeouts.state, address, Request::get("/state"), Bytes::new()).await
+    pub async fn state(&self, address: impl Into<AdminAddress>) -> Result<StateResponse, AdminError> {
+        self.call(self.timeouts.state, &address.into(), Request::get("/state"), Bytes::new()).await
     }
 
-    /// `POST /wait-for-drain`: the wrapper takes no new requests from now on; returns when none is left, or with 504 as
-    /// [`AdminError::Unexpected`] when some still run after `deadline`.
-    pub async fn wait_for_drain(&self, address: SocketAddr, deadline: Duration) -> Result<DrainResponse, AdminError> {
+    /// `POST /wait-for-drain` with the token as bearer: the wrapper takes no new requests from now on; returns when none is
+    /// left, or with 504 as [`AdminError::Unexpected`] when some still run after `deadline`.
+    pub async fn wait_for_drain(
+        &self,
+        address: impl Into<AdminAddress>,
+        deadline: Duration,
+        token: Option<&str>,
+    ) -> Result<DrainResponse, AdminError> {
         let call = Request::post(format!("/wait-for-drain?timeoutMs={}", deadline.as_millis()));
-        self.call(deadline + DRAIN_GRACE, address, call, Bytes::new()).await
+        self.call(deadline + DRAIN_GRACE, &address.into(), authorized(call, token), Bytes::new()).await
     }
 
     async fn call<T: DeserializeOwned>(
         &self,
         timeout: Duration,
-        address: SocketAddr,
+        address: &AdminAddress,
         call: http::request::Builder,
         body: Bytes,
     ) -> Result<T, AdminError> {
+        let host = match address {
+            AdminAddress::Tcp(address) => address.to_string(),
+            AdminAddress::Path(_) | AdminAddress::Abstract(_) => "localhost".to_owned(),
+        };
         let request = call
-            .header(header::HOST, address.to_string())
+            .header(header::HOST, host)
             .body(Full::new(body))
             .map_err(|error| AdminError::Unreachable(format!("the request cannot be built: {error}")))?;
         within(timeout, async {
@@ -171,6 +177,13 @@ impl AdminClient {
 impl std::fmt::Debug for AdminClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AdminClient").field("timeouts", &self.timeouts).finish_non_exhaustive()
+    }
+}
+
+fn authorized(call: http::request::Builder, token: Option<&str>) -> http::request::Builder {
+    match token {
+        Some(token) => call.header(header::AUTHORIZATION, format!("Bearer {token}")),
+        None => call,
     }
 }
 

@@ -3,7 +3,6 @@
 //! hyper-util's pooled client cannot connect without a request, and a claim should not pay for the TCP handshake.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,9 +12,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::AdminError;
+use crate::{AdminAddress, AdminError};
 
 /// Idle connections kept per replica. Specialize and drain never overlap; the second lets a state query run beside them.
 const MAX_IDLE_PER_ADDRESS: usize = 2;
@@ -28,18 +28,18 @@ type Sender = SendRequest<Full<Bytes>>;
 /// Connections by address.
 #[derive(Clone, Default)]
 pub(crate) struct Connections {
-    idle: Arc<Mutex<HashMap<SocketAddr, Vec<Sender>>>>,
+    idle: Arc<Mutex<HashMap<AdminAddress, Vec<Sender>>>>,
 }
 
 impl Connections {
     /// Opens a connection for later, unless one waits already.
-    pub(crate) async fn prepare(&self, address: SocketAddr) -> Result<(), AdminError> {
+    pub(crate) async fn prepare(&self, address: &AdminAddress) -> Result<(), AdminError> {
         let waiting = {
             let mut idle = self.idle.lock();
-            if idle.len() >= MAX_IDLE && !idle.contains_key(&address) {
+            if idle.len() >= MAX_IDLE && !idle.contains_key(address) {
                 return Ok(());
             }
-            idle.get_mut(&address).is_some_and(|senders| {
+            idle.get_mut(address).is_some_and(|senders| {
                 senders.retain(|sender| !sender.is_closed());
                 !senders.is_empty()
             })
@@ -52,15 +52,15 @@ impl Connections {
     }
 
     /// Closes what is kept for an address.
-    pub(crate) fn forget(&self, address: SocketAddr) {
-        self.idle.lock().remove(&address);
+    pub(crate) fn forget(&self, address: &AdminAddress) {
+        self.idle.lock().remove(address);
     }
 
     /// Sends a request: over a kept connection where one lives, else over a new one. A kept connection that turns out dead
     /// before the request went out costs one reconnect, never a repeated request.
     pub(crate) async fn send(
         &self,
-        address: SocketAddr,
+        address: &AdminAddress,
         mut request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Lease), AdminError> {
         while let Some(mut sender) = self.take(address) {
@@ -86,13 +86,13 @@ impl Connections {
         }
     }
 
-    fn lease(&self, address: SocketAddr, sender: Sender) -> Lease {
-        Lease { connections: self.clone(), address, sender }
+    fn lease(&self, address: &AdminAddress, sender: Sender) -> Lease {
+        Lease { connections: self.clone(), address: address.clone(), sender }
     }
 
-    fn take(&self, address: SocketAddr) -> Option<Sender> {
+    fn take(&self, address: &AdminAddress) -> Option<Sender> {
         let mut idle = self.idle.lock();
-        let senders = idle.get_mut(&address)?;
+        let senders = idle.get_mut(address)?;
         let live = loop {
             match senders.pop() {
                 Some(sender) if sender.is_closed() => {}
@@ -100,31 +100,45 @@ impl Connections {
             }
         };
         if senders.is_empty() {
-            idle.remove(&address);
+            idle.remove(address);
         }
         live
     }
 
-    fn put_back(&self, address: SocketAddr, sender: Sender) {
+    fn put_back(&self, address: &AdminAddress, sender: Sender) {
         if sender.is_closed() {
             return;
         }
         let mut idle = self.idle.lock();
-        let senders = idle.entry(address).or_default();
+        let senders = idle.entry(address.clone()).or_default();
         if senders.len() < MAX_IDLE_PER_ADDRESS {
             senders.push(sender);
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Sender, AdminError> {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| AdminError::Unreachable(format!("{address}: {error}")))?;
-        stream.set_nodelay(true).map_err(|error| AdminError::Unreachable(format!("{address}: {error}")))?;
+    async fn connect(&self, address: &AdminAddress) -> Result<Sender, AdminError> {
+        let unreachable = |error: std::io::Error| AdminError::Unreachable(format!("{address}: {error}"));
+        match address {
+            AdminAddress::Tcp(socket) => {
+                let stream = TcpStream::connect(socket).await.map_err(unreachable)?;
+                stream.set_nodelay(true).map_err(unreachable)?;
+                self.shake_hands(address, stream).await
+            }
+            AdminAddress::Path(_) | AdminAddress::Abstract(_) => {
+                let path = address.socket_path().unwrap_or_default();
+                self.shake_hands(address, UnixStream::connect(path).await.map_err(unreachable)?).await
+            }
+        }
+    }
+
+    async fn shake_hands<S>(&self, address: &AdminAddress, stream: S) -> Result<Sender, AdminError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| AdminError::Unreachable(format!("{address}: {}", describe(&error))))?;
-        let idle = Arc::downgrade(&self.idle);
+        let (idle, address) = (Arc::downgrade(&self.idle), address.clone());
         tokio::spawn(async move {
             // An error here also reaches the request that was under way, if any.
             let _ = connection.await;
@@ -150,14 +164,14 @@ impl Connections {
 /// A connection in use; given back once its response was read to the end.
 pub(crate) struct Lease {
     connections: Connections,
-    address: SocketAddr,
+    address: AdminAddress,
     sender: Sender,
 }
 
 impl Lease {
     /// Keeps the connection for the next request.
     pub(crate) fn give_back(self) {
-        self.connections.put_back(self.address, self.sender);
+        self.connections.put_back(&self.address, self.sender);
     }
 }
 

@@ -1,7 +1,8 @@
-//! The token that lets a specialize call through: a compact JWS (RFC 7515) signed with Ed25519 (`EdDSA`, RFC 8037).
+//! The tokens that let specialize and drain calls through: compact JWS (RFC 7515) signed with Ed25519 (`EdDSA`, RFC 8037).
 //!
-//! It names one replica, one claim and one digest, so whoever captures it can only repeat the call it was made for. The
-//! algorithm is fixed: the header is compared, never used to choose one.
+//! One for a specialize call names one replica, one claim and one digest, one for a drain names the replica and says that it is
+//! for a drain. So whoever captures one can only repeat the call it was made for. The algorithm is fixed: the header is
+//! compared, never used to choose one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -15,7 +16,7 @@ mod tests;
 /// Longest token that is looked at. A real one has about 400 bytes; the bound keeps a hostile header from costing work.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
-/// What a token vouches for.
+/// What the token of a specialize call vouches for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenClaims {
     /// Uid of the replica that may be specialized.
@@ -29,6 +30,26 @@ pub struct TokenClaims {
     /// Unix time in seconds from which the token is no longer accepted.
     #[serde(rename = "exp")]
     pub expires: u64,
+}
+
+/// What the token of a drain vouches for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainClaims {
+    /// Uid of the replica that may be drained.
+    #[serde(rename = "sub")]
+    pub pod_uid: String,
+    /// What tells it from the token of a specialize call, which has no such claim.
+    #[serde(rename = "act")]
+    action: DrainAction,
+    /// Unix time in seconds from which the token is no longer accepted.
+    #[serde(rename = "exp")]
+    pub expires: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DrainAction {
+    Drain,
 }
 
 /// A key that cannot be used.
@@ -87,6 +108,15 @@ struct Header {
     crit: Option<serde_json::Value>,
 }
 
+// === impl DrainClaims ===
+
+impl DrainClaims {
+    /// Claims for a drain of the replica `pod_uid`, until `expires` (unix seconds).
+    pub fn new(pod_uid: impl Into<String>, expires: u64) -> Self {
+        Self { pod_uid: pod_uid.into(), action: DrainAction::Drain, expires }
+    }
+}
+
 // === impl TokenSigner ===
 
 impl TokenSigner {
@@ -114,8 +144,17 @@ impl TokenSigner {
         STANDARD.encode(self.key.public_key().as_ref())
     }
 
-    /// A token for these claims.
+    /// A token for a specialize call.
     pub fn sign(&self, claims: &TokenClaims) -> String {
+        self.token(claims)
+    }
+
+    /// A token for a drain.
+    pub fn sign_drain(&self, claims: &DrainClaims) -> String {
+        self.token(claims)
+    }
+
+    fn token(&self, claims: &impl Serialize) -> String {
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","typ":"JWT"}"#);
         let payload = serde_json::to_vec(claims).expect("strings and an integer always have a JSON form");
         let mut token = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
@@ -145,6 +184,23 @@ impl TokenVerifier {
 
     /// The token's claims, if it was signed with our key and `now` (unix seconds) is before its expiry.
     pub fn verify(&self, token: &str, now: u64) -> Result<TokenClaims, TokenError> {
+        let claims: TokenClaims = self.claims(token, "claims must be sub, jti, digest and exp")?;
+        unexpired(claims.expires, now)?;
+        Ok(claims)
+    }
+
+    /// Whether the token was signed with our key for a drain of this replica and `now` (unix seconds) is before its expiry.
+    pub fn verify_drain(&self, token: &str, pod_uid: &str, now: u64) -> Result<(), TokenError> {
+        let claims: DrainClaims = self.claims(token, "claims must be sub, act (drain) and exp")?;
+        unexpired(claims.expires, now)?;
+        if claims.pod_uid != pod_uid {
+            return Err(TokenError::Mismatch("replica (sub)"));
+        }
+        Ok(())
+    }
+
+    /// The claims of a token that was signed with our key.
+    fn claims<T: serde::de::DeserializeOwned>(&self, token: &str, expected: &'static str) -> Result<T, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed("longer than 4096 bytes"));
         }
@@ -159,12 +215,7 @@ impl TokenVerifier {
         UnparsedPublicKey::new(&ED25519, &self.key)
             .verify(signed.as_bytes(), &signature)
             .map_err(|_| TokenError::Signature)?;
-        let claims: TokenClaims =
-            decode(payload).ok_or(TokenError::Malformed("claims must be sub, jti, digest and exp"))?;
-        if now >= claims.expires {
-            return Err(TokenError::Expired { expires: claims.expires, now });
-        }
-        Ok(claims)
+        decode(payload).ok_or(TokenError::Malformed(expected))
     }
 
     /// Like [`Self::verify`], and the token must be for exactly this replica, claim and digest.
@@ -192,6 +243,10 @@ impl std::fmt::Debug for TokenVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("TokenVerifier").field(&STANDARD.encode(self.key)).finish()
     }
+}
+
+fn unexpired(expires: u64, now: u64) -> Result<(), TokenError> {
+    if now >= expires { Err(TokenError::Expired { expires, now }) } else { Ok(()) }
 }
 
 fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {

@@ -69,7 +69,7 @@ impl Front {
             return self.grpc.call(request).await.unwrap_or_else(|error| error::response(&error));
         }
         let uri = request.uri().clone();
-        let route = match route::route(request.method(), uri.path()) {
+        let route = match route::route(probe::method(&request), uri.path()) {
             Ok(route) => route,
             Err(error) => return error::no_route(error),
         };

@@ -3,7 +3,7 @@
 //! The activator and the autoscaler ask with `K-Network-Probe: queue` on any path, Knative's ingress with `probe` and a hash that
 //! it wants back. A kubelet's probe without that header is an ordinary request for the path it names.
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::USER_AGENT};
 
 use crate::serving::Readiness;
 
@@ -40,6 +40,13 @@ pub(super) fn answer(headers: &HeaderMap, readiness: impl FnOnce() -> Readiness)
         },
         _ => Answer::new(StatusCode::BAD_REQUEST, "unexpected probe header value: expected 'queue' or 'probe'"),
     })
+}
+
+/// The method that a request is taken for. queue-proxy and the kubelet say who they are; queue-proxy asks OPTIONS first where it
+/// is to find out whether the container speaks HTTP/2, and takes the answer for that of its readiness probe.
+pub(super) fn method<B>(request: &Request<B>) -> &Method {
+    let prober = request.headers().get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe/"));
+    if prober && request.method() == Method::OPTIONS { &Method::GET } else { request.method() }
 }
 
 #[cfg(test)]

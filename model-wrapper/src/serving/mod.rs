@@ -11,6 +11,7 @@ mod spec;
 mod specialize;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use model_wrapper_admin::{Phases, StateResponse, WrapperState};
 use model_wrapper_onnx::{Runtime, release_unused_memory};
@@ -18,7 +19,7 @@ use model_wrapper_protocol::{InferError, Unavailable, metadata_json};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::metrics::WrapperMetrics;
+use crate::metrics::{Milestone, WrapperMetrics};
 use claim::ClaimLock;
 use gate::{Gate, Stop};
 
@@ -86,6 +87,8 @@ enum Identity {
     Claimed(String),
     /// Of a wrapper started with a model: this, or absent.
     Given(String),
+    /// Of a wrapper started with a model that does not know its namespace: this after any namespace, or absent.
+    Unplaced(String),
     /// Of a wrapper started with a model and no revision: absent.
     Anonymous,
 }
@@ -100,7 +103,8 @@ impl Serving {
         Self { inner: Arc::new(Inner { runtime, pod_uid, claim: Mutex::default(), held, gate, metrics }) }
     }
 
-    /// Serves a model from the start, as `revision` (`NAMESPACE/REVISION`) if it has one. Blocking.
+    /// Serves a model from the start, as `revision` if it has one: `NAMESPACE/REVISION`, or `REVISION` alone where the
+    /// namespace is not known. Blocking.
     ///
     /// # Errors
     /// The model cannot be loaded.
@@ -113,7 +117,8 @@ impl Serving {
         self.inner.claim.lock().request(&holder);
         self.inner.enter(Held::Loading);
         let identity = |digest: &str| match revision {
-            Some(revision) => Identity::Given(format!("{revision}@{digest}")),
+            Some(revision) if revision.contains('/') => Identity::Given(format!("{revision}@{digest}")),
+            Some(revision) => Identity::Unplaced(format!("{revision}@{digest}")),
             None => Identity::Anonymous,
         };
         self.inner.load(spec, identity)
@@ -137,16 +142,23 @@ impl Serving {
                 return Err(unavailable(Unavailable::LoadFailed, "the model could not be loaded"));
             }
         };
-        match (&service.identity, identity) {
-            (Identity::Claimed(own) | Identity::Given(own), Some(wanted)) if own == wanted => {}
-            (Identity::Given(_) | Identity::Anonymous, None) => {}
-            (Identity::Claimed(own) | Identity::Given(own), wanted) => return Err(misdirected(own, wanted)),
-            (Identity::Anonymous, wanted) => return Err(misdirected("no revision", wanted)),
+        if !service.identity.answers(identity) {
+            return Err(misdirected(service.identity.name(), identity));
         }
         match self.inner.gate.refusal() {
             Some(refusal) => Err(refusal),
             None => Ok(service.model.clone()),
         }
+    }
+
+    /// Uid that this replica was started with.
+    pub fn pod_uid(&self) -> Option<&str> {
+        self.inner.pod_uid.as_deref()
+    }
+
+    /// Reports when a milestone of the start was passed.
+    pub fn passed(&self, milestone: Milestone, at: SystemTime) {
+        self.inner.metrics.passed(milestone, at);
     }
 
     /// The model held.
@@ -226,6 +238,27 @@ impl Serving {
     }
 }
 
+// === impl Identity ===
+
+impl Identity {
+    /// Whether a request for this revision (`None`: for no one in particular) is for this wrapper.
+    fn answers(&self, wanted: Option<&str>) -> bool {
+        match (self, wanted) {
+            (Self::Claimed(own) | Self::Given(own), Some(wanted)) => own == wanted,
+            (Self::Unplaced(own), Some(wanted)) => wanted.split_once('/').is_some_and(|(_, revision)| revision == own),
+            (Self::Anonymous, Some(_)) | (Self::Claimed(_), None) => false,
+            (Self::Given(_) | Self::Unplaced(_) | Self::Anonymous, None) => true,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Claimed(own) | Self::Given(own) | Self::Unplaced(own) => own,
+            Self::Anonymous => "no revision",
+        }
+    }
+}
+
 // === impl Inner ===
 
 impl Inner {
@@ -240,6 +273,7 @@ impl Inner {
         match served {
             Ok((service, size)) => {
                 self.metrics.load_seconds.set(service.phases.total_us as f64 / 1e6);
+                self.metrics.passed(Milestone::Loaded, SystemTime::now());
                 tracing::info!(
                     model = spec.name,
                     digest = service.digest,

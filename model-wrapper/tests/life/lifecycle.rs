@@ -101,7 +101,7 @@ async fn wait_for_drain_waits_for_the_last_request() {
     let slow = tokio::spawn(send(traffic, "POST", "/v2/models/loop/infer", &[], iterations(FOREVER).to_string()));
     eventually("it runs", async || wrapper.in_flight().await == 1).await;
 
-    let early = client.wait_for_drain(wrapper.admin, Duration::from_millis(50)).await.unwrap_err();
+    let early = client.wait_for_drain(wrapper.admin, Duration::from_millis(50), None).await.unwrap_err();
     assert!(
         matches!(&early, AdminError::Unexpected { status: 504, message } if message.contains("1 requests")),
         "{early}"
@@ -111,7 +111,7 @@ async fn wait_for_drain_waits_for_the_last_request() {
     assert_eq!((refused.status.as_u16(), refused.headers["kferving-reason"].to_str().unwrap()), (503, "draining"));
     assert_eq!(wrapper.get(wrapper.traffic, "/v2/health/ready").await.status, 503);
 
-    client.wait_for_drain(wrapper.admin, PATIENCE).await.unwrap();
+    client.wait_for_drain(wrapper.admin, PATIENCE, None).await.unwrap();
     assert_eq!(slow.await.unwrap().unwrap().status, 504);
     assert_eq!(wrapper.in_flight().await, 0);
     // As a container's preStop hook asks.

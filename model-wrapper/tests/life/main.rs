@@ -4,5 +4,7 @@
 mod bounds;
 mod claims;
 mod command;
+mod drain;
+mod knative;
 mod lifecycle;
 mod wrapper;

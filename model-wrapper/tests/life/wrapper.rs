@@ -139,11 +139,13 @@ impl Wrapper {
 
     /// One with these arguments and free ports.
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut process = command
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
+        Self::start_as_is(command.args(free))
+    }
+
+    /// One with these arguments.
+    pub(crate) fn start_as_is(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         // The order is part of the contract.
         let [admin, metrics, traffic] = ["admin", "metrics", "ready"].map(|name| {

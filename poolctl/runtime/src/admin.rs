@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use prometheus::{Encoder, Registry, TextEncoder};
-use tokio::net::TcpListener;
 
 use crate::Shutdown;
 
@@ -22,7 +22,11 @@ pub fn router(registry: Registry) -> Router {
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> io::Result<()> {
+pub async fn serve<L>(listener: L, router: Router, shutdown: Shutdown) -> io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
     axum::serve(listener, router).with_graceful_shutdown(shutdown.requested()).into_future().await
 }
 
@@ -43,7 +47,7 @@ mod tests {
     use super::*;
     use prometheus::IntCounter;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     #[tokio::test]
     async fn metrics_are_served_until_shutdown() {

@@ -1,5 +1,6 @@
 //! The lines on standard output that tell a script where a process listens.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
@@ -11,8 +12,16 @@ use std::net::SocketAddr;
 /// # Errors
 /// Standard output is closed.
 pub fn line(name: &str, addr: SocketAddr) -> io::Result<()> {
+    location(name, format_args!("http://{addr}"))
+}
+
+/// Prints `NAME LOCATION` and flushes it: for a listener that is not a TCP port, a Unix socket's `unix:/PATH` say.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn location(name: &str, location: impl fmt::Display) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{name} http://{addr}")?;
+    writeln!(stdout, "{name} {location}")?;
     stdout.flush()
 }
 

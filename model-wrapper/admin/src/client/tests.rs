@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -178,4 +179,27 @@ async fn a_connection_that_died_while_idle_is_replaced_and_forgotten() {
     assert_eq!(client.state(port.address).await.unwrap(), state);
     client.forget(port.address);
     assert_eq!(client.connections.idle_addresses(), 0);
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_called_like_a_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let address = AdminAddress::Path(path.clone());
+    assert!(matches!(client().state(address.clone()).await, Err(AdminError::Unreachable(_))));
+    let listener = tokio::net::UnixListener::bind(path).unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = service_fn(|request: Request<Incoming>| async move {
+            assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/wait-for-drain"));
+            assert_eq!(request.headers()[header::AUTHORIZATION], "Bearer t");
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(r#"{"drainedAfterMs":7}"#))))
+        });
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.unwrap();
+    });
+    let client = client();
+    for _ in 0..2 {
+        let drained = client.wait_for_drain(address.clone(), Duration::from_secs(1), Some("t")).await.unwrap();
+        assert_eq!(drained.drained_after_ms, 7);
+    }
 }

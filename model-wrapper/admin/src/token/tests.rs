@@ -111,3 +111,24 @@ fn a_bad_public_key_is_named() {
     assert!(TokenVerifier::from_base64("AAAA").unwrap_err().to_string().contains("got 3 bytes"));
     assert!(TokenVerifier::from_base64("not base64!").unwrap_err().to_string().contains("no base64"));
 }
+
+#[test]
+fn a_drain_has_a_token_of_its_own() {
+    let (signer, verifier) = pair();
+    let (_, other) = pair();
+    let token = signer.sign_drain(&DrainClaims::new("uid-1", NOW + 60));
+    assert_eq!(verifier.verify_drain(&token, "uid-1", NOW), Ok(()));
+    assert_eq!(verifier.verify_drain(&token, "uid-2", NOW), Err(TokenError::Mismatch("replica (sub)")));
+    let expired = TokenError::Expired { expires: NOW + 60, now: NOW + 60 };
+    assert_eq!(verifier.verify_drain(&token, "uid-1", NOW + 60), Err(expired));
+    assert_eq!(other.verify_drain(&token, "uid-1", NOW), Err(TokenError::Signature));
+}
+
+#[test]
+fn neither_token_does_for_the_other_call() {
+    let (signer, verifier) = pair();
+    let drain = signer.sign_drain(&DrainClaims::new("uid-1", NOW + 60));
+    assert!(matches!(verifier.verify(&drain, NOW), Err(TokenError::Malformed(_))));
+    let specialize = signer.sign(&claims());
+    assert!(matches!(verifier.verify_drain(&specialize, "uid-1", NOW), Err(TokenError::Malformed(_))));
+}
