@@ -36,7 +36,8 @@ impl Build<'_> {
     /// Puts the programs and the configuration of the component into the folder.
     pub(super) async fn run(&self, progress: &Progress) -> Result<(), Error> {
         let version = &self.plan.version;
-        let step = progress.step(&format!("building {} {version} (once; it may take minutes)", self.component));
+        let step = progress.step(&format!("building {} {version}", self.component));
+        step.note("once; it may take minutes");
         let logs = tempfile::tempdir().map_err(|source| io("make a folder in", std::env::temp_dir(), source))?;
         for (index, command) in self.plan.commands.iter().enumerate() {
             let log = logs.path().join(format!("go-{index}.log"));
@@ -122,12 +123,14 @@ fn copy_yaml(from: &Path, to: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// How far Go is: it prints the name of each package that it compiles.
+/// How far Go is: it prints the name of each package that it compiles, and nothing when it fetches or links.
 fn so_far(log: &Path) -> String {
     let lines = lines(log);
     let packages = lines.iter().filter(|line| is_package(line)).count();
-    let last = lines.last().map_or("", String::as_str);
-    format!("{packages} packages compiled, {last}")
+    match lines.last() {
+        Some(last) => format!("{packages} packages compiled, {last}"),
+        None => "fetching modules or linking".to_owned(),
+    }
 }
 
 /// What Go said beside the names of packages: its last lines.
