@@ -1,12 +1,14 @@
 //! `cluster conformance SUITE`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use kube::Client;
 use poolctl_runtime::Shutdown;
 
 use super::canary::{self, Canary};
@@ -16,7 +18,7 @@ use super::fixtures::Fixtures;
 use super::plan::TestResult;
 use super::report::{Report, Verdict};
 use super::rig::Rig;
-use super::runner::Runner;
+use super::runner::{RunError, Runner};
 use super::suite::{Bounds, Selection, Suite, Target};
 use super::{images, waiting};
 use crate::cluster::{Cluster, Place};
@@ -92,21 +94,22 @@ pub async fn run(place: &Place, arguments: &Arguments, progress: &Progress) -> a
 ///
 /// # Errors
 /// When the suite could not be run to its end.
-pub(super) async fn report(
+pub async fn report(
     place: &Place,
     arguments: &Arguments,
     progress: &Progress,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Report> {
     let suite = arguments.suite;
+    let cluster = Cluster::get(place)?;
+    let _alone = alone_on(place)?;
     let folder = arguments.results.clone().unwrap_or_else(|| place.path("conformance").join(suite.name()));
     renew(&folder).with_context(|| format!("cannot make the folder {} for the results", folder.display()))?;
-    let cluster = Cluster::get(place)?;
     let cache = Cache::open()?;
     let binaries = cache.ensure(&[suite.component()], progress).await?;
     let step = progress.step("images of the tests");
-    images::import(&cluster, &cache, &binaries, suite).await?;
-    step.done("imported");
+    let imported = images::import(&cluster, &cache, &binaries, suite).await?;
+    step.done(&format!("{} imported, {} there already", imported.new, imported.known));
 
     let client = cluster.client().await?;
     let fixtures = Fixtures::of(client.clone(), &objects(&binaries, suite)).await?;
@@ -132,14 +135,7 @@ pub(super) async fn report(
         deadline: (began + bounds.suite, bounds.suite),
         processes: 0,
     };
-    let canary = match suite {
-        Suite::Ingress => canary::ask(&client, &class, progress).await.context("cannot try the ingress class")?,
-        Suite::ServingApi | Suite::ServingRuntime | Suite::ServingE2e | Suite::Ha => Canary::Served,
-    };
-    let outcome = match canary {
-        Canary::Ignored(reason) => Ok(Results::unserved(suite, reason)),
-        Canary::Served => cases(runner, arguments, bounds, progress).await,
-    };
+    let outcome = results(&client, &class, runner, arguments).await;
     // Whatever came of it, the cluster is left as it was found; the first error is the one to tell.
     let cleared = fixtures.clear().await;
     let Results { tests, waiting, processes } = outcome?;
@@ -183,13 +179,28 @@ impl Results {
     }
 }
 
-/// Runs the cases: those that should pass first, so that the others, which mostly hang, do not disturb them.
-async fn cases(
-    mut runner: Runner<'_, Rig<'_>>,
+/// Runs the suite, if there is any sense in it.
+async fn results(
+    client: &Client,
+    class: &str,
+    runner: Runner<'_, Rig<'_>>,
     arguments: &Arguments,
-    bounds: Bounds,
-    progress: &Progress,
 ) -> anyhow::Result<Results> {
+    if runner.suite == Suite::Ingress {
+        let canary = tokio::select! {
+            canary = canary::ask(client, class, runner.progress) => canary.context("cannot try the ingress class")?,
+            () = runner.shutdown.requested() => return Err(RunError::Interrupted.into()),
+        };
+        if let Canary::Ignored(reason) = canary {
+            return Ok(Results::unserved(runner.suite, reason));
+        }
+    }
+    cases(runner, arguments).await
+}
+
+/// Runs the cases: those that should pass first, so that the others, which mostly hang, do not disturb them.
+async fn cases(mut runner: Runner<'_, Rig<'_>>, arguments: &Arguments) -> anyhow::Result<Results> {
+    let bounds = bounds(arguments);
     let list = match arguments.waiting {
         Waiting::Ignore => BTreeMap::new(),
         Waiting::Check | Waiting::Skip => waiting::list(runner.suite)?,
@@ -198,7 +209,7 @@ async fn cases(
     let listed = runner.list(pattern).await?;
     let unknown: Vec<&str> = list.keys().map(String::as_str).filter(|case| !listed.contains(*case)).collect();
     if pattern.is_none() && !unknown.is_empty() {
-        progress.say(&format!(
+        runner.progress.say(&format!(
             "on the list of those that wait for an ingress, but not in the suite: {}",
             unknown.join(", ")
         ));
@@ -235,6 +246,17 @@ fn bounds(arguments: &Arguments) -> Bounds {
         case,
         waiting_case: standard.waiting_case.min(case),
         suite: arguments.suite_timeout.map_or(standard.suite, Duration::from_secs),
+    }
+}
+
+/// Keeps a second run away until it is dropped: all suites use the same namespaces.
+fn alone_on(place: &Place) -> anyhow::Result<File> {
+    let path = place.path("conformance.lock");
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!("a suite runs on cluster {} already", place.name()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 

@@ -154,9 +154,12 @@ impl Journal {
 
     /// What a case that has not ended printed last.
     pub(super) fn printed(&self, case: &str) -> Vec<String> {
-        let below = |test: &str| test == case || test.strip_prefix(case).is_some_and(|rest| rest.starts_with('/'));
-        let mut lines: Vec<String> =
-            self.printed.iter().filter(|(test, _)| below(test)).flat_map(|(_, lines)| lines.iter().cloned()).collect();
+        let is_step = |test: &str| {
+            let below = test.strip_prefix(case).is_some_and(|rest| rest.starts_with('/'));
+            below && !self.is_case(test)
+        };
+        let own = self.printed.iter().filter(|(test, _)| *test == case || is_step(test));
+        let mut lines: Vec<String> = own.flat_map(|(_, lines)| lines.iter().cloned()).collect();
         lines.drain(..lines.len().saturating_sub(KEPT_LINES));
         lines
     }

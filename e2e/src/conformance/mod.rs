@@ -22,7 +22,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Arguments, Waiting, run};
+pub use command::{Arguments, Waiting, report, run};
 pub use compare::Comparison;
 pub use events::Outcome;
 pub use plan::TestResult;
