@@ -29,7 +29,8 @@ pub fn inspect(runtime: &Runtime, format: Format, paths: &[PathBuf], mut out: im
 fn describe(runtime: &Runtime, format: Format, path: &Path) -> Result<Value, String> {
     let spec = ModelSpec { format, ..ModelSpec::new(name_of(path)?, path.to_owned()) };
     let loaded = load(runtime, &spec).map_err(|error| error.to_string())?;
-    Ok(json!({"path": path, "digest": loaded.digest, "metadata": metadata_json(loaded.metadata())}))
+    let metadata = metadata_json(loaded.metadata());
+    Ok(json!({"path": path, "digest": loaded.digest, "external": loaded.external, "metadata": metadata}))
 }
 
 /// The name that a model has where none is given: its file's, without the ending.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use poolctl_image::Reference;
 
 /// Serverless inference: models, warm pools, and the whole stack on one machine.
 #[derive(Debug, Parser)]
@@ -26,6 +27,8 @@ pub enum Command {
     Top(TopArgs),
     /// Say why a model has its replicas, and what its next request would cost on each device
     Explain(ExplainArgs),
+    /// Make a container image of a model and the server that answers for it
+    Package(PackageArgs),
     /// Print the CustomResourceDefinitions of Model and WarmPool
     Crds(CrdsArgs),
 }
@@ -141,6 +144,57 @@ pub struct ExplainArgs {
     /// Form of the output [default: text]
     #[arg(long, short, value_enum)]
     pub output: Option<Output>,
+}
+
+/// Arguments of `poolctl package`.
+#[derive(Clone, Debug, Args)]
+#[command(group = ArgGroup::new("destination").args(["output", "push"]).required(true).multiple(true))]
+pub struct PackageArgs {
+    /// The model: a file, or a folder that holds one. Without it the image waits idle in a warm pool for a model
+    #[arg(value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+
+    /// Where the image is written: a tar file for `docker load` and `ctr images import`, or, where the path ends in a
+    /// slash or is a folder, an OCI image layout
+    #[arg(long, short, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+
+    /// Registry and name that the image is pushed to, REGISTRY/NAME:TAG; credentials are those of `docker login`
+    #[arg(long, value_name = "REFERENCE")]
+    pub push: Option<Reference>,
+
+    /// Name of the image [default: what --push names, else localhost/NAME:latest]
+    #[arg(long, short, value_name = "REFERENCE")]
+    pub tag: Option<Reference>,
+
+    /// Name that the model is served under [default: the file's, without its ending]
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// Image whose layers and settings it is put on: an OCI image layout, as a folder or a tar file
+    #[arg(long, value_name = "BASE")]
+    pub from: Option<PathBuf>,
+
+    /// How much time goes into making the layers smaller: 0 (none) to 9
+    #[arg(long, value_name = "LEVEL", default_value_t = 6, value_parser = clap::value_parser!(u32).range(0..=9))]
+    pub compress: u32,
+
+    /// The model-wrapper program [default: beside this one]
+    #[arg(long, value_name = "PATH", env = "KFERVING_WRAPPER")]
+    pub wrapper: Option<PathBuf>,
+
+    /// Form of what is said about the image [default: text]
+    #[arg(long, value_enum)]
+    pub report: Option<Report>,
+}
+
+/// Form of what is said about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Report {
+    /// For programs.
+    Json,
+    /// The same as YAML.
+    Yaml,
 }
 
 /// Arguments of `poolctl crds`.

@@ -5,6 +5,8 @@ pub mod cli;
 pub mod client;
 pub mod crds;
 pub mod model;
+mod model_server;
+pub mod package;
 pub mod pool;
 pub mod show;
 pub mod up;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use poolctl::cli::{Cli, Command};
-use poolctl::{crds, show, up};
+use poolctl::{crds, package, show, up};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => show::status(&arguments),
         Command::Top(arguments) => show::top(&arguments),
         Command::Explain(arguments) => show::explain(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
     };
     match outcome {

@@ -45,6 +45,8 @@ pub struct Loaded {
     pub(super) backend: Box<dyn Backend>,
     /// `sha256:HEX`
     pub digest: String,
+    /// Files beside the model that it is made of too, relative to its folder.
+    pub external: Vec<String>,
     /// How long it took.
     pub phases: Phases,
     /// Bytes of its files.
@@ -91,7 +93,8 @@ pub fn load(runtime: &Runtime, spec: &ModelSpec) -> Result<Loaded, ModelError> {
     }
     let total = started.elapsed();
     let phases = Phases { fetch_us: micros(read), load_us: micros(total - read), total_us: micros(total) };
-    Ok(Loaded { backend, digest: fetched.digest, phases, size })
+    let external = fetched.files.external.into_keys().collect();
+    Ok(Loaded { backend, digest: fetched.digest, external, phases, size })
 }
 
 // === impl Loaded ===

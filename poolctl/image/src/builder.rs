@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use oci_spec::image::{
-    Arch, Config, Descriptor, History, HistoryBuilder, ImageConfiguration, ImageManifest, ImageManifestBuilder,
-    MediaType, Os, Platform, RootFs,
+    Arch, Descriptor, History, HistoryBuilder, ImageConfiguration, ImageManifest, ImageManifestBuilder, MediaType, Os,
+    Platform, RootFs,
 };
 
 use crate::blob::{Sum, Summing};
 use crate::config::RunConfig;
 use crate::destination::{ArchiveWriter, Destination, Finished, LayoutWriter, SCHEMA_VERSION};
 use crate::layer::{Plan, write_tar};
-use crate::{Compression, ImageError, ImageSummary, Layer, LayerOrigin, LayerSummary, Reference, document, names};
+use crate::{
+    Compression, ImageError, ImageSummary, Layer, LayerOrigin, LayerSummary, Reference, StoredImage, document, names,
+};
 
 /// When everything was made: an image says the same whenever it is made.
 const EPOCH: &str = "1970-01-01T00:00:00Z";
@@ -20,6 +22,7 @@ const EPOCH: &str = "1970-01-01T00:00:00Z";
 /// An image to be written: layers, and what is run.
 #[derive(Clone, Debug)]
 pub struct ImageBuilder {
+    base: Option<StoredImage>,
     architecture: Arch,
     layers: Vec<Layer>,
     compression: Compression,
@@ -32,7 +35,8 @@ struct Written {
     descriptor: Descriptor,
     diff_id: String,
     origin: LayerOrigin,
-    history: History,
+    /// What it adds to the history; a base's layers are in there already.
+    history: Option<History>,
 }
 
 // === impl ImageBuilder ===
@@ -42,6 +46,7 @@ impl ImageBuilder {
     #[must_use]
     pub fn new(architecture: Arch) -> Self {
         Self {
+            base: None,
             architecture,
             layers: Vec::new(),
             compression: Compression::default(),
@@ -54,6 +59,13 @@ impl ImageBuilder {
     #[must_use]
     pub fn for_host() -> Self {
         Self::new(Arch::default())
+    }
+
+    /// An image on the layers of another, whose settings it has where it gets none of its own.
+    #[must_use]
+    pub fn on(base: StoredImage) -> Self {
+        let architecture = base.configuration().architecture().clone();
+        Self { base: Some(base), ..Self::new(architecture) }
     }
 
     /// Puts a layer on top.
@@ -154,7 +166,10 @@ impl ImageBuilder {
     fn write<D: Destination>(&self, mut to: D, reference: &Reference) -> Result<ImageSummary, ImageError> {
         let annotations = names::annotations(reference)?;
         let plans = self.layers.iter().map(Plan::new).collect::<Result<Vec<_>, _>>()?;
-        let mut layers = Vec::new();
+        let mut layers = match &self.base {
+            Some(base) => copy_layers(&mut to, base)?,
+            None => Vec::new(),
+        };
         for (layer, plan) in self.layers.iter().zip(&plans) {
             layers.push(self.write_layer(&mut to, layer, plan)?);
         }
@@ -188,21 +203,27 @@ impl ImageBuilder {
             descriptor: stored.descriptor(self.compression.media_type()),
             diff_id: tar.digest(),
             origin: LayerOrigin::Added,
-            history: history.expect("every field is optional"),
+            history: Some(history.expect("every field is optional")),
         })
     }
 
     fn configuration(&self, layers: &[Written]) -> ImageConfiguration {
+        let mut configuration = match &self.base {
+            Some(base) => base.configuration().clone(),
+            None => ImageConfiguration::default(),
+        };
+        let base = configuration.config().clone().unwrap_or_default();
+        let mut history = configuration.history().clone().unwrap_or_default();
+        history.extend(layers.iter().filter_map(|layer| layer.history.clone()));
         let mut root = RootFs::default();
         root.set_diff_ids(layers.iter().map(|layer| layer.diff_id.clone()).collect());
-        let mut configuration = ImageConfiguration::default();
         configuration
             .set_created(Some(EPOCH.to_owned()))
             .set_architecture(self.architecture.clone())
             .set_os(Os::Linux)
-            .set_config(Some(self.run.over(Config::default())))
+            .set_config(Some(self.run.over(base)))
             .set_rootfs(root)
-            .set_history(Some(layers.iter().map(|layer| layer.history.clone()).collect()));
+            .set_history(Some(history));
         configuration
     }
 
@@ -221,6 +242,7 @@ impl ImageBuilder {
     fn platform(&self) -> Platform {
         let mut platform = Platform::default();
         platform.set_architecture(self.architecture.clone()).set_os(Os::Linux);
+        platform.set_variant(self.base.as_ref().and_then(|base| base.configuration().variant().clone()));
         platform
     }
 
@@ -251,9 +273,21 @@ impl Written {
             bytes: self.descriptor.size(),
             media_type: self.descriptor.media_type().clone(),
             origin: self.origin,
-            comment: self.history.comment().clone().unwrap_or_default(),
+            comment: self.history.as_ref().and_then(|history| history.comment().clone()),
         }
     }
+}
+
+fn copy_layers<D: Destination>(to: &mut D, base: &StoredImage) -> Result<Vec<Written>, ImageError> {
+    let output = to.path().to_owned();
+    let mut written = Vec::new();
+    for (layer, diff_id) in base.layers()?.into_iter().zip(base.configuration().rootfs().diff_ids()) {
+        let failed = |error| ImageError::Output { path: output.clone(), error };
+        to.blob(|out| base.copy_blob(&layer, out, failed))?;
+        let diff_id = diff_id.clone();
+        written.push(Written { descriptor: layer, diff_id, origin: LayerOrigin::Base, history: None });
+    }
+    Ok(written)
 }
 
 fn blob_of<D: Destination>(to: &mut D, media_type: MediaType, content: &[u8]) -> Result<Descriptor, ImageError> {

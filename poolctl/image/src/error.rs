@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::StoredError;
+
 /// Why an image cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -55,6 +57,9 @@ pub enum ImageError {
         /// What is wrong with its index.
         reason: String,
     },
+    /// The base image cannot be used.
+    #[error("the base image: {0}")]
+    Base(#[from] StoredError),
     /// An image is known by a tag.
     #[error("{0} names a digest: an image that is being made gets a tag, NAME:TAG")]
     DigestReference(String),

@@ -6,6 +6,9 @@
 //! ([`ImageBuilder::write_layout`]). The same description and the same bytes give the same digest: entries are sorted,
 //! times are 0, owners and modes are what the description says. Files are streamed; no layer is ever in memory.
 //!
+//! [`Program`] finds the shared libraries that a program needs in an image; [`StoredImage`] is an image that is there
+//! already, to build on or to push.
+//!
 //! ```no_run
 //! use poolctl_image::{Attributes, ImageBuilder, Layer};
 //!
@@ -25,6 +28,8 @@ mod document;
 mod error;
 mod layer;
 mod names;
+mod program;
+mod stored;
 mod summary;
 
 pub use builder::ImageBuilder;
@@ -33,4 +38,6 @@ pub use error::ImageError;
 pub use layer::{Attributes, Layer};
 pub use oci_spec::distribution::{ParseError as ReferenceError, Reference};
 pub use oci_spec::image::Arch;
+pub use program::{Program, ProgramError, usual_folders};
+pub use stored::{StoredError, StoredImage};
 pub use summary::{ImageSummary, LayerOrigin, LayerSummary};

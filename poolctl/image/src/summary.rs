@@ -36,8 +36,9 @@ pub struct LayerSummary {
     pub media_type: MediaType,
     /// Where it is from.
     pub origin: LayerOrigin,
-    /// What is in it, where that is known.
-    pub comment: String,
+    /// What is in it, where it was added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
 }
 
 /// Where a layer is from.

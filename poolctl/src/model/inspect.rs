@@ -31,6 +31,8 @@ const MAX_MESSAGE_BYTES: u64 = 8 * 1024;
 pub struct Inspection {
     /// Digest of its bytes, `sha256:HEX`.
     pub digest: String,
+    /// Files beside the model that it is made of too, relative to its folder.
+    pub external: Vec<PathBuf>,
     /// Its metadata, as `GET /v2/models/NAME` answers it.
     pub metadata: serde_json::Value,
 }
@@ -57,6 +59,8 @@ struct Run {
 struct Line {
     path: PathBuf,
     digest: Option<String>,
+    #[serde(default)]
+    external: Vec<PathBuf>,
     metadata: Option<serde_json::Value>,
     error: Option<String>,
 }
@@ -157,7 +161,7 @@ fn parse(line: &[u8]) -> Result<(PathBuf, Result<Inspection, String>), String> {
         .map_err(|error| format!("the model server's answer to an inspection cannot be read: {error}"))?;
     let answer = match (line.error, line.digest, line.metadata) {
         (Some(error), ..) => Err(error),
-        (None, Some(digest), Some(metadata)) => Ok(Inspection { digest, metadata }),
+        (None, Some(digest), Some(metadata)) => Ok(Inspection { digest, external: line.external, metadata }),
         (None, ..) => Err("the model server gave neither metadata nor an error".to_owned()),
     };
     Ok((line.path, answer))

@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -11,6 +10,7 @@ use poolctl_api::strict::{self, Located};
 use poolctl_api::{ModelDefinition, defaults};
 
 use crate::cli::{ClaimOrder, UpArgs};
+use crate::model_server;
 use crate::pool::PoolSpec;
 use crate::pool::placement::place;
 
@@ -19,13 +19,6 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// The models directory where the command line names none.
 const DEFAULT_MODELS: &str = "models";
-
-/// The program that serves one model.
-const WRAPPER: &str = "model-wrapper";
-
-/// The shared library that model servers load, and the variable that names it.
-const RUNTIME_LIBRARY: &str = "libonnxruntime.so";
-const RUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// Everything that the stack is started from.
 #[derive(Clone, Debug)]
@@ -64,8 +57,8 @@ pub(super) fn check(arguments: UpArgs) -> anyhow::Result<Plan> {
         pools,
         models: resources.models,
         namespace: arguments.namespace,
-        wrapper: wrapper(arguments.wrapper)?,
-        runtime_library: runtime_library()?,
+        wrapper: model_server::program(arguments.wrapper)?,
+        runtime_library: model_server::runtime_library()?,
         listen: arguments.listen,
         admin: arguments.admin,
         claim_order: arguments.claim_order,
@@ -99,76 +92,4 @@ fn models_directory(named: Option<&Path>) -> anyhow::Result<PathBuf> {
             "there is no directory `{DEFAULT_MODELS}` here: name the one that holds your Model YAML files with --models DIR"
         ),
     }
-}
-
-fn wrapper(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    if let Some(path) = named {
-        if !path.is_file() {
-            bail!("the model server {} is not there: --wrapper (or KFERVING_WRAPPER) names it", path.display());
-        }
-        return Ok(path);
-    }
-    let beside = executable_directory()?.join(WRAPPER);
-    if !beside.is_file() {
-        bail!(
-            "the model server {} is not there: build it with `cargo build -p model-wrapper` (the same --release as this \
-             program), or name it with --wrapper PATH",
-            beside.display()
-        );
-    }
-    Ok(beside)
-}
-
-/// The library that `ORT_DYLIB_PATH` names, else one beside this program or in the cache of the source tree, else none:
-/// then the dynamic loader must know one.
-fn runtime_library() -> anyhow::Result<Option<PathBuf>> {
-    if let Some(named) = env::var_os(RUNTIME_VARIABLE).filter(|path| !path.is_empty()) {
-        let path = PathBuf::from(named);
-        // a bare name is the dynamic loader's to find
-        if path.components().count() > 1 && !path.is_file() {
-            bail!(
-                "the ONNX Runtime library {} is not there: {RUNTIME_VARIABLE} names it. {}",
-                path.display(),
-                how_to_get_the_library()
-            );
-        }
-        return Ok(Some(path.canonicalize().unwrap_or(path)));
-    }
-    let beside = executable_directory()?;
-    let found = library_places(&beside).into_iter().find(|place| place.is_file());
-    if found.is_none() && !loader_knows_library() {
-        bail!("the ONNX Runtime library {RUNTIME_LIBRARY} was not found. {}", how_to_get_the_library());
-    }
-    Ok(found.map(|path| path.canonicalize().unwrap_or(path)))
-}
-
-/// In an installation it is beside the program or in `lib`; in a source tree the program is in `target/PROFILE`.
-fn library_places(executables: &Path) -> Vec<PathBuf> {
-    let cache = Path::new(".cache/onnxruntime").join(RUNTIME_LIBRARY);
-    vec![
-        executables.join(RUNTIME_LIBRARY),
-        executables.join("../lib").join(RUNTIME_LIBRARY),
-        executables.join("../..").join(&cache),
-        cache,
-    ]
-}
-
-/// Whether the dynamic loader's usual folders hold the library.
-fn loader_knows_library() -> bool {
-    let listed = env::var("LD_LIBRARY_PATH").unwrap_or_default();
-    let usual = ["/usr/local/lib", "/usr/lib", "/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
-    let folders = listed.split(':').filter(|folder| !folder.is_empty()).chain(usual);
-    folders.into_iter().any(|folder| Path::new(folder).join(RUNTIME_LIBRARY).is_file())
-}
-
-fn how_to_get_the_library() -> String {
-    format!(
-        "Get it with `make models` in the source tree, or from the onnxruntime package of PyPI, and name it with \
-         {RUNTIME_VARIABLE}=/path/to/{RUNTIME_LIBRARY}"
-    )
-}
-
-fn executable_directory() -> anyhow::Result<PathBuf> {
-    let executable = env::current_exe().context("this program's own path is not known")?;
-    Ok(executable.parent().map(Path::to_owned).unwrap_or_default())
 }

@@ -1,0 +1,133 @@
+//! Sends an image to a registry.
+
+use std::io::Read;
+use std::net::IpAddr;
+
+use anyhow::Context;
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use http::HeaderValue;
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError;
+use oci_client::{Client, RegistryOperation};
+use poolctl_image::{Reference, StoredImage};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::credentials;
+
+/// What is read from a blob at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Chunks that wait for the network: enough that reading never holds it up.
+const CHUNKS_READ_AHEAD: usize = 4;
+
+/// An image that is in a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Pushed {
+    /// By which anybody gets exactly this image: `REGISTRY/NAME@sha256:HEX`.
+    pub(super) reference: String,
+    /// Layers and configurations that were sent.
+    pub(super) uploaded: usize,
+    /// Those that the registry had.
+    pub(super) present: usize,
+}
+
+/// Sends what the registry does not have yet, and the manifest.
+///
+/// # Errors
+/// The registry cannot be reached, or refuses.
+pub(super) async fn push(image: &StoredImage, to: &Reference) -> anyhow::Result<Pushed> {
+    // one that is installed already serves as well
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let protocol = if is_loopback(to.registry()) { ClientProtocol::Http } else { ClientProtocol::Https };
+    let user_agent = concat!("poolctl/", env!("CARGO_PKG_VERSION"));
+    let client =
+        Client::new(ClientConfig { protocol, use_monolithic_push: true, user_agent, ..ClientConfig::default() });
+    let refused = |error: OciDistributionError| anyhow::anyhow!("--push {to}: {}", explain(to, &error));
+
+    let credentials = credentials::of(to.registry()).context("--push")?;
+    client.auth(to, &credentials, RegistryOperation::Push).await.map_err(refused)?;
+    let (mut uploaded, mut present) = (0, 0);
+    for blob in image.blobs() {
+        let digest = blob.digest().to_string();
+        if client.blob_exists(to, &digest).await.map_err(refused)? {
+            present += 1;
+            continue;
+        }
+        let content = chunks(image.open_blob(blob)?);
+        client.push_blob_stream(to, content, &digest, Some(blob.size())).await.map_err(refused)?;
+        uploaded += 1;
+    }
+    let media_type =
+        HeaderValue::from_str(image.media_type().as_ref()).context("the image's manifest has an odd type")?;
+    client.push_manifest_raw(to, image.manifest_bytes().to_vec(), media_type).await.map_err(refused)?;
+    let reference = format!("{}/{}@{}", to.registry(), to.repository(), image.digest());
+    Ok(Pushed { reference, uploaded, present })
+}
+
+/// A blob's content, read on a thread of its own.
+fn chunks(
+    mut content: impl Read + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, OciDistributionError>> + Send + 'static {
+    let (send, receive) = mpsc::channel(CHUNKS_READ_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut chunk = BytesMut::zeroed(CHUNK_BYTES);
+            let read = match content.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(read) => Ok(chunk.split_to(read).freeze()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(OciDistributionError::from(error)),
+            };
+            let is_last = read.is_err();
+            // nobody listens any more: the request ended without it
+            if send.blocking_send(read).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(receive)
+}
+
+/// Registries on this machine are spoken to without TLS, as Docker does.
+fn is_loopback(registry: &str) -> bool {
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn explain(to: &Reference, error: &OciDistributionError) -> String {
+    match error {
+        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => format!(
+            "the registry does not let you in ({error}): `docker login {}` keeps credentials that are used here",
+            to.registry()
+        ),
+        OciDistributionError::RequestError(error) => {
+            let mut cause: &dyn std::error::Error = error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            format!("{} does not answer as a registry: {cause}", to.registry())
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_spoken_to_in_the_clear() {
+        for registry in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.1.2.3", "[::1]:5000"] {
+            assert!(is_loopback(registry), "{registry}");
+        }
+        for registry in
+            ["docker.io", "localhost.example.com:5000", "10.0.0.1:5000", "registry", "127.0.0.1.example.com"]
+        {
+            assert!(!is_loopback(registry), "{registry}");
+        }
+    }
+}
