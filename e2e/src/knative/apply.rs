@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::objects::{Object, Phase};
-use super::{Error, NAMESPACE};
+use super::{Error, NAMESPACE, said};
 use crate::process::{Progress, wait_until};
 
 /// Who the fields that we apply belong to.
@@ -105,7 +105,7 @@ async fn established(
 ) -> Result<(), Error> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     wait_until("Knative's types are served", deadline, progress, || async {
-        let listed = api.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let listed = api.list(&ListParams::default()).await.map_err(|error| said(&error))?;
         let served = |name: &str| {
             listed.items.iter().any(|crd| crd.metadata.name.as_deref() == Some(name) && is_established(crd))
         };

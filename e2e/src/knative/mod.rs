@@ -63,7 +63,7 @@ pub enum Error {
         existing: String,
     },
     /// The API server refused an object.
-    #[error("{object} was refused: {source}")]
+    #[error("{object} was refused: {}", said(source))]
     Refused {
         /// `Kind namespace/name`.
         object: String,
@@ -73,6 +73,14 @@ pub enum Error {
     /// Something did not come about.
     #[error(transparent)]
     Wait(#[from] WaitError),
+}
+
+/// What the API server said, without the status object that carried it.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        other => other.to_string(),
+    }
 }
 
 // === impl Settings ===

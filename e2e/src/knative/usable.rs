@@ -9,7 +9,7 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::{Error, NAMESPACE};
+use super::{Error, NAMESPACE, said};
 use crate::process::{Progress, wait_until};
 
 /// What serves; the queue proxy is in the pods of its users.
@@ -22,7 +22,7 @@ pub(super) async fn deployments(client: &Client, deadline: Duration, progress: &
     wait_until("Knative's Deployments are available", deadline, progress, || async {
         let all = ListParams::default();
         let (deployments, pods) =
-            tokio::try_join!(deployments.list(&all), pods.list(&all)).map_err(|error| error.to_string())?;
+            tokio::try_join!(deployments.list(&all), pods.list(&all)).map_err(|error| said(&error))?;
         match unavailable(&deployments.items, &pods.items) {
             None => Ok(()),
             Some(reason) => Err(reason),
@@ -42,7 +42,7 @@ pub(super) async fn webhook(client: &Client, deadline: Duration, progress: &Prog
     let (service, maps, services) = (&service, &maps, &services);
     wait_until("Knative's webhook answers", deadline, progress, || async move {
         let create = PostParams { dry_run: true, ..PostParams::default() };
-        let created = services.create(&create, service).await.map_err(|error| error.to_string())?;
+        let created = services.create(&create, service).await.map_err(|error| said(&error))?;
         // Values that the webhook sets: without them nobody asked it.
         if created.data.pointer("/spec/template/spec/containerConcurrency").is_none() {
             return Err("a Service was accepted without defaults".to_owned());
@@ -50,7 +50,7 @@ pub(super) async fn webhook(client: &Client, deadline: Duration, progress: &Prog
         let patch = Patch::Merge(json!({"metadata": {"annotations": {"kferving.dev/probe": "webhook"}}}));
         maps.patch("config-autoscaler", &PatchParams::default().dry_run(), &patch)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| said(&error))?;
         Ok(())
     })
     .await?;
