@@ -66,7 +66,7 @@ fn apiserver(settings: &ControlPlaneSettings, pki: &Pki) -> Vec<String> {
         "--allow-privileged=true".to_owned(),
         format!("--service-cluster-ip-range={}", settings.service_cidr),
         format!("--service-account-issuer={ISSUER}"),
-        format!("--service-account-key-file={}", file("service-accounts.key")),
+        format!("--service-account-key-file={}", file("service-accounts.pub")),
         format!("--service-account-signing-key-file={}", file("service-accounts.key")),
         // A node's name resolves nowhere: logs, exec and port-forward take its address.
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
@@ -90,7 +90,8 @@ fn apiserver(settings: &ControlPlaneSettings, pki: &Pki) -> Vec<String> {
 
 fn controller_manager(settings: &ControlPlaneSettings, pki: &Pki) -> Vec<String> {
     let file = |name: &str| shown(&pki.file(name)).to_string();
-    let mut flags = client_of_the_apiserver(settings, pki, &Identity::ControllerManager, settings.ports.controller_manager);
+    let mut flags =
+        client_of_the_apiserver(settings, pki, &Identity::ControllerManager, settings.ports.controller_manager);
     flags.extend([
         format!("--cluster-cidr={}", settings.pod_cidr),
         "--allocate-node-cidrs=true".to_owned(),

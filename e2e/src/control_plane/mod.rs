@@ -194,7 +194,8 @@ impl ControlPlane {
     }
 
     fn spawn(&self, part: Part) -> Result<(), ControlPlaneError> {
-        let (_, program) = self.programs.iter().find(|(of, _)| *of == part).expect("the constructor finds all programs");
+        let (_, program) =
+            self.programs.iter().find(|(of, _)| *of == part).expect("the constructor finds all programs");
         let mut command = Command::new(program);
         command.args(flags::of(part, &self.settings, &self.pki)).current_dir(&self.settings.state);
         let log = self.settings.logs.join(format!("{}.log", part.name()));

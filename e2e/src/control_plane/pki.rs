@@ -92,13 +92,14 @@ impl Pki {
         let service_accounts = folder.join("service-accounts.key");
         if !service_accounts.exists() {
             let key = KeyPair::generate().map_err(|source| certificate("service accounts", source))?;
+            // The apiserver finds no public key in a private one of this form (PKCS #8).
+            write(&folder.join("service-accounts.pub"), &key.public_key_pem())?;
             write(&service_accounts, &key.serialize_pem())?;
         }
         let this = Self { folder: folder.to_owned(), authority };
         // etcd shows the same one to its peers, as a client.
         let both = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let mut serving =
-            CertificateParams::new(names).map_err(|source| certificate("the apiserver", source))?;
+        let mut serving = CertificateParams::new(names).map_err(|source| certificate("the apiserver", source))?;
         serving.distinguished_name = name("kube-apiserver", None);
         this.keep("serving", &sign(&this.authority, usable_for(serving, &both))?)?;
         this.keep("kubelet-client", &this.issue("kube-apiserver-kubelet-client", Some("system:masters"))?)?;

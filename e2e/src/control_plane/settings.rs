@@ -120,11 +120,17 @@ impl ControlPlaneSettings {
 
     /// Everything that clients may call the apiserver by.
     pub(super) fn serving_names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-                .map(str::to_owned)
-                .into();
-        let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(self.service_cidr.first()), self.bind, self.advertise];
+        let mut names: Vec<String> = [
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ]
+        .map(str::to_owned)
+        .into();
+        let addresses =
+            [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(self.service_cidr.first()), self.bind, self.advertise];
         names.extend(addresses.iter().filter(|address| !address.is_unspecified()).map(IpAddr::to_string));
         names.extend(self.names.iter().cloned());
         names.sort();
