@@ -101,8 +101,8 @@ mod tests {
     #[test]
     fn no_rate_means_no_arrivals() {
         for spread in [Spread::Poisson, Spread::Constant] {
-            assert_eq!(Arrivals::new(spread, 0.0, 1).until(MINUTE), vec![]);
-            assert_eq!(Arrivals::new(spread, -1.0, 1).until(MINUTE), vec![]);
+            assert_eq!(Arrivals::new(spread, 0.0, 1).until(MINUTE), [Duration::ZERO; 0]);
+            assert_eq!(Arrivals::new(spread, -1.0, 1).until(MINUTE), [Duration::ZERO; 0]);
         }
     }
 }

@@ -15,6 +15,7 @@ mod fake_server;
 pub mod files;
 pub mod http1;
 pub mod inference;
+pub mod knative;
 pub mod machine;
 pub mod open_loop;
 pub mod outcome;

@@ -23,20 +23,21 @@ pub fn render(report: &Report) -> String {
 }
 
 fn push_series(text: &mut String, report: &Report) {
-    let head = ["series", "samples", "errors", "per s", "p50", "p90", "p99", "p99.9", "max", "CPU/request", "RSS MiB"];
+    let head =
+        ["series", "samples", "errors", "per s", "p50", "p90", "p95", "p99", "p99.9", "max", "CPU/request", "RSS MiB"];
     let rows: Vec<Vec<String>> = report
         .series
         .iter()
         .map(|series| {
             let errors: Vec<String> = series.errors.iter().map(|(name, count)| format!("{name}:{count}")).collect();
-            let Latency { p50, p90, p99, p999, max, .. } = series.latency_us;
+            let Latency { p50, p90, p95, p99, p999, max } = series.latency_us;
             let mut row = vec![
                 series.name.clone(),
                 series.samples.to_string(),
                 if errors.is_empty() { "-".to_owned() } else { errors.join(" ") },
                 format!("{:.1}", series.throughput_per_s),
             ];
-            row.extend([p50, p90, p99, p999, max].map(time));
+            row.extend([p50, p90, p95, p99, p999, max].map(time));
             row.push(series.cpu_us_per_request.map_or_else(|| "-".to_owned(), time));
             row.push(series.rss_bytes.map_or_else(|| "-".to_owned(), |rss| format!("{:.1}", rss as f64 / 1_048_576.0)));
             row
@@ -56,6 +57,7 @@ fn push_phases(text: &mut String, report: &Report) {
                     phase.clone(),
                     time(latency.p50),
                     time(latency.p90),
+                    time(latency.p95),
                     time(latency.p99),
                     time(latency.max),
                 ]
@@ -63,7 +65,7 @@ fn push_phases(text: &mut String, report: &Report) {
         })
         .collect();
     if !rows.is_empty() {
-        push_table(text, &["series", "phase", "p50", "p90", "p99", "max"], &rows);
+        push_table(text, &["series", "phase", "p50", "p90", "p95", "p99", "max"], &rows);
     }
 }
 

@@ -1,10 +1,11 @@
 //! The first byte of a model at zero: alone, and when several models wake at once.
 
 mod judge;
+mod knative;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -31,28 +32,67 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a cold start may take before it counts as lost.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Time to the first byte of a model at zero, with warm pools of several sizes
+/// What is woken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Target {
+    /// A stack on this machine, started for the scenario
+    #[default]
+    Embedded,
+    /// Services of stock Knative in the cluster of KUBECONFIG
+    Knative,
+}
+
+/// Sizes of the warm pool that are compared.
+const POOLS: [u32; 3] = [0, 1, 4];
+
+/// Bursts for each pool size.
+const BURSTS: usize = 25;
+
+/// Idle time after which the models go back to zero.
+const SCALE_TO_ZERO: Duration = Duration::from_millis(300);
+
+/// Time to the first byte of a model at zero: with warm pools of several sizes, or of stock Knative
 ///
-/// Before each sample the model has no replica and the pool is full, as /status says. A sample is one inference over an
+/// With --target knative, Services of stock Knative take turns in the cluster of KUBECONFIG. Before each sample Knative wants no
+/// replica of the Service, and no pod of it is left, ending ones included. A sample is one inference sent to Knative's own
+/// activator with the headers that an ingress sets. Its parts, in order: activator (until the pod exists), schedule, sandbox,
+/// containers (until the model server's process begins), load (until its port answers), answer (until the first byte). It runs
+/// where pods and cluster IPs are reached: inside e2e/enter, or on a node.
+///
+/// Else, before each sample the model has no replica and the pool is full, as /status says. A sample is one inference over an
 /// open connection to the gateway; its time runs from the send to the first byte. Then bursts: four models at zero are
 /// asked at the same moment.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Sizes of the warm pool to compare
-    #[arg(long, value_delimiter = ',', default_value = "0,1,4")]
-    pub pools: Vec<u32>,
-    /// Samples for each pool size
+    /// What is woken
+    #[arg(long, value_enum, default_value_t)]
+    pub target: Target,
+    /// Samples for each pool size, or of Knative
     #[arg(long, default_value_t = 120)]
     pub samples: usize,
-    /// Bursts for each pool size
-    #[arg(long, default_value_t = 25)]
-    pub bursts: usize,
+    /// Sizes of the warm pool to compare [default: 0,1,4]
+    #[arg(long, value_delimiter = ',')]
+    pub pools: Option<Vec<u32>>,
+    /// Bursts for each pool size [default: 25]
+    #[arg(long)]
+    pub bursts: Option<usize>,
     /// Order of a claim's steps; by default the product's own
     #[arg(long)]
     pub order: Option<Order>,
-    /// Idle time after which the models go back to zero, in milliseconds
-    #[arg(long, default_value_t = 300)]
-    pub scale_to_zero_ms: u64,
+    /// Idle time after which the models go back to zero, in milliseconds [default: 300]
+    #[arg(long)]
+    pub scale_to_zero_ms: Option<u64>,
+    #[allow(missing_docs, reason = "a doc comment here would become the help text")]
+    #[command(flatten)]
+    pub knative: knative::Args,
+}
+
+/// What is asked of the stack on this machine.
+struct Plan {
+    samples: usize,
+    bursts: usize,
+    order: Option<Order>,
+    scale_to_zero: Duration,
 }
 
 /// What one pool size showed.
@@ -75,14 +115,34 @@ pub(crate) struct Seen {
 /// # Errors
 /// The stack could not be started, or did not reach the state that a sample starts from.
 pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
-    let mut args = args.clone();
-    if common.quick {
-        (args.samples, args.bursts) = (4, 1);
+    let samples = if common.quick { 4 } else { args.samples };
+    match args.target {
+        Target::Embedded => {
+            ensure!(!args.knative.is_given(), "an option of --target knative is given, but not --target knative");
+            embedded(args, samples, common).await
+        }
+        Target::Knative => {
+            let given = args.pools.is_some() || args.bursts.is_some() || args.order.is_some();
+            ensure!(
+                !given && args.scale_to_zero_ms.is_none(),
+                "--pools, --bursts, --order and --scale-to-zero-ms are for the stack on this machine, not for --target knative"
+            );
+            knative::run(&args.knative, samples, common).await
+        }
     }
+}
+
+async fn embedded(args: &Args, samples: usize, common: &Common) -> anyhow::Result<Findings> {
+    let plan = Plan {
+        samples,
+        bursts: if common.quick { 1 } else { args.bursts.unwrap_or(BURSTS) },
+        order: args.order,
+        scale_to_zero: args.scale_to_zero_ms.map_or(SCALE_TO_ZERO, Duration::from_millis),
+    };
     let mut report = Report::begin("cold-start", common.seed);
     let mut all = Vec::new();
-    for &pool in &args.pools {
-        all.push(with_pool(&args, common, pool, &mut report).await.with_context(|| format!("with a pool of {pool}"))?);
+    for &pool in args.pools.as_deref().unwrap_or(&POOLS) {
+        all.push(with_pool(&plan, common, pool, &mut report).await.with_context(|| format!("with a pool of {pool}"))?);
     }
     for seen in &all {
         report.series.push(seen.single.series(&format!("pool {}", seen.pool), "one model at zero", seen.single_for));
@@ -98,12 +158,12 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
     Ok(Findings { plots: plots(&all, &report), report })
 }
 
-async fn with_pool(args: &Args, common: &Common, pool: u32, report: &mut Report) -> anyhow::Result<Seen> {
+async fn with_pool(plan: &Plan, common: &Common, pool: u32, report: &mut Report) -> anyhow::Result<Seen> {
     let names: Vec<String> = (0..MODELS).map(|index| format!("digits-{index}")).collect();
-    let idle = Duration::from_millis(args.scale_to_zero_ms);
+    let idle = plan.scale_to_zero;
     let models: Vec<_> = names.iter().map(|name| ModelSpec { max_replicas: 1, ..ModelSpec::new(name, idle) }).collect();
     let model_file = common.model_file()?;
-    let settings = StackSettings { binaries: &common.binaries, model_file, pool, order: args.order };
+    let settings = StackSettings { binaries: &common.binaries, model_file, pool, order: plan.order };
     let stack = Stack::start(&settings, &models).await?;
     report.command(stack.command_line());
     let mut requests = Vec::new();
@@ -114,8 +174,8 @@ async fn with_pool(args: &Args, common: &Common, pool: u32, report: &mut Report)
 
     let start = Instant::now();
     let mut connection = Some(Connection::open(stack.gateway).await?);
-    let mut progress = Progress::start(&format!("cold starts, pool {pool}"), args.samples as u64);
-    for sample in 0..args.samples {
+    let mut progress = Progress::start(&format!("cold starts, pool {pool}"), plan.samples as u64);
+    for sample in 0..plan.samples {
         let name = &names[sample % MODELS];
         stack
             .wait_until(&format!("{name} at zero and the pool full"), PATIENCE, |s| s.at_zero(name) && s.pools_full())
@@ -134,8 +194,8 @@ async fn with_pool(args: &Args, common: &Common, pool: u32, report: &mut Report)
     seen.single_for = start.elapsed();
 
     let start = Instant::now();
-    let mut progress = Progress::start(&format!("bursts, pool {pool}"), args.bursts as u64);
-    for burst in 0..args.bursts {
+    let mut progress = Progress::start(&format!("bursts, pool {pool}"), plan.bursts as u64);
+    for burst in 0..plan.bursts {
         let from = burst * BURST % MODELS;
         let woken = &names[from..from + BURST];
         let before = stack
