@@ -54,6 +54,8 @@ enum Subcommands {
         /// Its name in `status`.
         component: String,
     },
+    /// Run one of Knative's own test suites against the cluster.
+    Conformance(e2e::conformance::Arguments),
     #[command(name = cluster::INIT, hide = true)]
     Init(Knative),
     #[command(name = cluster::SUPERVISE, hide = true)]
@@ -67,14 +69,24 @@ struct Knative {
     knative_dir: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match start(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let place = Place::new(&arguments.name, arguments.state.as_deref())?;
     if let Subcommands::Init(knative) = &arguments.command {
         // Without a runtime: its threads would be process 1's too.
         return cluster::init(&place, knative.knative_dir.as_deref());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(run(arguments.command, &place))
 }
 
@@ -91,6 +103,7 @@ async fn run(command: Subcommands, place: &Place) -> anyhow::Result<ExitCode> {
         Subcommands::Enter { command } => return enter(place, command).await,
         Subcommands::Stop { component } => Cluster::get(place)?.stop(&component).await?,
         Subcommands::Start { component } => Cluster::get(place)?.start(&component).await?,
+        Subcommands::Conformance(arguments) => return e2e::conformance::run(place, &arguments, &progress).await,
         Subcommands::Supervise(knative) => return cluster::supervise(place, knative.knative_dir.as_deref()).await,
         Subcommands::Init(_) => unreachable!("taken care of without a runtime"),
     }
@@ -99,7 +112,9 @@ async fn run(command: Subcommands, place: &Place) -> anyhow::Result<ExitCode> {
 
 async fn build(names: &[String], progress: &Progress) -> anyhow::Result<()> {
     let known = || Component::ALL.iter().map(|component| component.name()).collect::<Vec<_>>().join(", ");
-    let named = |name: &String| Component::named(name).with_context(|| format!("there is no component {name}; there are {}", known()));
+    let named = |name: &String| {
+        Component::named(name).with_context(|| format!("there is no component {name}; there are {}", known()))
+    };
     let chosen: Vec<Component> = names.iter().map(named).collect::<Result<_, _>>()?;
     let chosen = if chosen.is_empty() { Component::ALL } else { &chosen };
     Cache::open()?.ensure(chosen, progress).await?;
@@ -107,7 +122,9 @@ async fn build(names: &[String], progress: &Progress) -> anyhow::Result<()> {
 }
 
 async fn up(place: &Place, knative_dir: Option<PathBuf>, progress: &Progress) -> anyhow::Result<()> {
-    let knative_dir = knative_dir.map(|dir| dir.canonicalize().with_context(|| format!("no folder {}", dir.display()))).transpose()?;
+    let knative_dir = knative_dir
+        .map(|dir| dir.canonicalize().with_context(|| format!("no folder {}", dir.display())))
+        .transpose()?;
     let executable = std::env::current_exe().context("cannot find this program")?;
     let settings = UpSettings { place: place.clone(), knative_dir, executable };
     let cluster = match cluster::up(&settings, progress).await? {
@@ -135,15 +152,20 @@ async fn status(place: &Place) -> anyhow::Result<ExitCode> {
         println!("cluster {} does not run", place.name());
         return Ok(ExitCode::FAILURE);
     };
-    println!("cluster {} runs: process {}, KUBECONFIG={}", place.name(), cluster.init_pid(), cluster.kubeconfig().display());
+    println!(
+        "cluster {} runs: process {}, KUBECONFIG={}",
+        place.name(),
+        cluster.init_pid(),
+        cluster.kubeconfig().display()
+    );
     let mut all_run = true;
     for component in cluster.components().await? {
+        all_run &= matches!(component.state, ComponentState::Running(_));
         let state = match component.state {
             ComponentState::Running(pid) => format!("runs, process {pid} inside"),
             ComponentState::Stopped => "is stopped".to_owned(),
             ComponentState::Dead(how) => how,
         };
-        all_run &= matches!(component.state, ComponentState::Running(_));
         println!("{:24} {state}", component.name);
     }
     Ok(if all_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -20,7 +20,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
 
 /// A mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hierarchy {
+pub(super) struct Hierarchy {
     mount: PathBuf,
     kind: Kind,
 }
@@ -37,13 +37,16 @@ enum Kind {
 ///
 /// # Errors
 /// When none is mounted.
-pub fn hierarchies() -> anyhow::Result<Vec<Hierarchy>> {
+pub(super) fn hierarchies() -> anyhow::Result<Vec<Hierarchy>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
     let found = parse_mounts(&mounts, |mount| {
         let controllers = std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
         controllers.split_ascii_whitespace().map(str::to_owned).collect()
     });
-    anyhow::ensure!(!found.is_empty(), "no cgroup hierarchy is mounted below /sys/fs/cgroup: a kubelet cannot run here");
+    anyhow::ensure!(
+        !found.is_empty(),
+        "no cgroup hierarchy is mounted below /sys/fs/cgroup: a kubelet cannot run here"
+    );
     Ok(found)
 }
 
@@ -51,7 +54,7 @@ pub fn hierarchies() -> anyhow::Result<Vec<Hierarchy>> {
 ///
 /// # Errors
 /// When a directory cannot be made or a controller not be enabled.
-pub fn create(hierarchies: &[Hierarchy], root: &str) -> anyhow::Result<()> {
+pub(super) fn create(hierarchies: &[Hierarchy], root: &str) -> anyhow::Result<()> {
     for hierarchy in hierarchies {
         let system = hierarchy.mount.join(root).join(SYSTEM);
         std::fs::create_dir_all(&system).with_context(|| format!("cannot make the cgroup {}", system.display()))?;
@@ -68,7 +71,7 @@ pub fn create(hierarchies: &[Hierarchy], root: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When a hierarchy refuses it.
-pub fn enter(hierarchies: &[Hierarchy], root: &str) -> anyhow::Result<()> {
+pub(super) fn enter(hierarchies: &[Hierarchy], root: &str) -> anyhow::Result<()> {
     for hierarchy in hierarchies {
         let file = hierarchy.mount.join(root).join(SYSTEM).join("cgroup.procs");
         std::fs::write(&file, "0").with_context(|| format!("cannot enter the cgroup of {}", file.display()))?;
@@ -77,7 +80,7 @@ pub fn enter(hierarchies: &[Hierarchy], root: &str) -> anyhow::Result<()> {
 }
 
 /// Processes in any of the cluster's directories. A start that lost its record left them.
-pub fn processes(hierarchies: &[Hierarchy], root: &str) -> Vec<u32> {
+pub(super) fn processes(hierarchies: &[Hierarchy], root: &str) -> Vec<u32> {
     let mut found: Vec<u32> = directories(hierarchies, root)
         .iter()
         .filter_map(|directory| std::fs::read_to_string(directory.join("cgroup.procs")).ok())
@@ -92,7 +95,7 @@ pub fn processes(hierarchies: &[Hierarchy], root: &str) -> Vec<u32> {
 ///
 /// # Errors
 /// When one is still in use after some seconds.
-pub fn remove(hierarchies: &[Hierarchy], root: &str) -> anyhow::Result<()> {
+pub(super) fn remove(hierarchies: &[Hierarchy], root: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + REMOVAL_DEADLINE;
     for directory in directories(hierarchies, root) {
         loop {
@@ -155,7 +158,8 @@ fn enable(mount: &Path, root: &str, controllers: &[String]) -> anyhow::Result<()
     let all: Vec<String> = controllers.iter().map(|controller| format!("+{controller}")).collect();
     for directory in [mount.to_owned(), mount.join(root)] {
         let file = directory.join("cgroup.subtree_control");
-        std::fs::write(&file, all.join(" ")).with_context(|| format!("cannot enable controllers in {}", file.display()))?;
+        std::fs::write(&file, all.join(" "))
+            .with_context(|| format!("cannot enable controllers in {}", file.display()))?;
     }
     Ok(())
 }

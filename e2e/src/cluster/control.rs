@@ -15,10 +15,10 @@ use tokio::net::UnixStream;
 use super::record::Identity;
 
 /// The socket, as the processes inside see it.
-pub const SOCKET: &str = "/run/kferving/control.sock";
+pub(super) const SOCKET: &str = "/run/kferving/control.sock";
 
 /// Longest line: the status of every component with the ends of their logs is some kilobytes.
-pub const LONGEST_LINE: u64 = 1 << 20;
+pub(super) const LONGEST_LINE: u64 = 1 << 20;
 
 /// Stopping a component takes up to its grace period; all else is immediate.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// What the supervisor is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Request {
+pub(super) enum Request {
     /// How every component is.
     Status,
     /// Stop one; it stays away until it is started.
@@ -40,7 +40,7 @@ pub enum Request {
 /// What it answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Response {
+pub(super) enum Response {
     /// To [`Request::Status`].
     Status(Vec<ComponentStatus>),
     /// It was done.
@@ -76,7 +76,7 @@ pub enum ComponentState {
 ///
 /// # Errors
 /// When the cluster cannot be reached, or it answers that it could not do it.
-pub async fn ask(init: Identity, request: &Request) -> anyhow::Result<Response> {
+pub(super) async fn ask(init: Identity, request: &Request) -> anyhow::Result<Response> {
     let (response, _) = converse(init, request).await?;
     Ok(response)
 }
@@ -85,14 +85,15 @@ pub async fn ask(init: Identity, request: &Request) -> anyhow::Result<Response> 
 ///
 /// # Errors
 /// When the cluster cannot be reached, or the address refuses.
-pub async fn dial(init: Identity, address: SocketAddr) -> anyhow::Result<UnixStream> {
+pub(super) async fn dial(init: Identity, address: SocketAddr) -> anyhow::Result<UnixStream> {
     let (_, stream) = converse(init, &Request::Dial(address)).await?;
     Ok(stream)
 }
 
 async fn converse(init: Identity, request: &Request) -> anyhow::Result<(Response, UnixStream)> {
     let path = format!("/proc/{}/root{SOCKET}", init.pid());
-    let mut stream = UnixStream::connect(&path).await.with_context(|| format!("the cluster does not listen at {path}"))?;
+    let mut stream =
+        UnixStream::connect(&path).await.with_context(|| format!("the cluster does not listen at {path}"))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).await?;

@@ -76,7 +76,8 @@ impl Cluster {
     /// When the components are not built any more.
     pub async fn command(&self, inside: Inside, program: &OsStr) -> anyhow::Result<Command> {
         let system = prerequisites::check()?;
-        let binaries = Cache::open()?.ensure(&[Component::Kubernetes, Component::Containerd], &Progress::stderr()).await?;
+        let binaries =
+            Cache::open()?.ensure(&[Component::Kubernetes, Component::Containerd], &Progress::stderr()).await?;
         let folders = [Component::Kubernetes, Component::Containerd].map(|component| binaries.dir(component));
         let folders = folders.into_iter().flatten().map(|folder| folder.display().to_string());
         let path: Vec<String> = folders.chain([system.path.clone()]).collect();

@@ -25,7 +25,8 @@ pub(super) fn write_outside(place: &Place, port: u16) -> anyhow::Result<()> {
     // It makes its reader the cluster's administrator.
     let target = place.kubeconfig();
     let file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&target);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("cannot write {}", target.display()))
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", target.display()))
 }
 
 /// A client of the API server of a kubeconfig.

@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// The right to change the cluster, until it is dropped or the process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     _file: File,
 }
 
@@ -24,7 +24,7 @@ pub struct Lock {
 ///
 /// # Errors
 /// When the folder belongs to something else, or cannot be written.
-pub async fn lock(place: &Place, progress: &Progress) -> anyhow::Result<Lock> {
+pub(super) async fn lock(place: &Place, progress: &Progress) -> anyhow::Result<Lock> {
     let path = place.path(FILE);
     if !path.exists() {
         let mut entries = std::fs::read_dir(place.state()).context("cannot read the state folder")?;
@@ -41,7 +41,8 @@ pub async fn lock(place: &Place, progress: &Progress) -> anyhow::Result<Lock> {
         match file.try_lock() {
             Ok(()) => return Ok(Lock { _file: file }),
             Err(TryLockError::WouldBlock) => {
-                let step = waiting.get_or_insert_with(|| progress.step(&format!("waiting for cluster {}", place.name())));
+                let step =
+                    waiting.get_or_insert_with(|| progress.step(&format!("waiting for cluster {}", place.name())));
                 step.note("another command starts or stops it");
                 tokio::time::sleep(RETRY).await;
             }

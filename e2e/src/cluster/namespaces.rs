@@ -28,7 +28,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// A process tree that was just started.
 #[derive(Debug)]
-pub struct Tree {
+pub(super) struct Tree {
     /// `unshare`; it ends when process 1 does.
     pub child: Child,
     /// It again.
@@ -44,10 +44,11 @@ pub struct Tree {
 ///
 /// # Errors
 /// When the namespaces cannot be made.
-pub fn start(settings: &UpSettings, relay: TcpListener) -> anyhow::Result<Tree> {
+pub(super) fn start(settings: &UpSettings, relay: TcpListener) -> anyhow::Result<Tree> {
     let place = &settings.place;
     let (control, theirs) = UnixStream::pair().context("cannot make a pair of sockets")?;
-    let log = OpenOptions::new().create(true).append(true).open(place.own_log()).context("cannot open the cluster's log")?;
+    let log =
+        OpenOptions::new().create(true).append(true).open(place.own_log()).context("cannot open the cluster's log")?;
     // setsid: no signal of the caller's terminal reaches the tree. --kill-child is SIGKILL by default, which unlike SIGTERM
     // `unshare --fork` cannot block.
     let mut child = Command::new("setsid")
@@ -72,12 +73,12 @@ pub fn start(settings: &UpSettings, relay: TcpListener) -> anyhow::Result<Tree> 
 }
 
 /// Arguments with which this program means the same cluster.
-pub fn place_arguments(place: &Place) -> [&OsStr; 4] {
+pub(super) fn place_arguments(place: &Place) -> [&OsStr; 4] {
     ["--name".as_ref(), place.name().as_ref(), "--state".as_ref(), place.state().as_os_str()]
 }
 
 /// Arguments with which this program takes Knative from the same folder.
-pub fn knative_arguments(dir: Option<&Path>) -> impl Iterator<Item = &OsStr> {
+pub(super) fn knative_arguments(dir: Option<&Path>) -> impl Iterator<Item = &OsStr> {
     dir.into_iter().flat_map(|dir| ["--knative-dir".as_ref(), dir.as_os_str()])
 }
 
@@ -91,7 +92,7 @@ pub enum Inside {
 }
 
 /// A command that runs `program` in the namespaces of process 1, in the caller's working directory.
-pub fn enter(init: Identity, inside: Inside, program: &OsStr) -> Command {
+pub(super) fn enter(init: Identity, inside: Inside, program: &OsStr) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--target={}", init.pid())).args(["--net", "--mount"]);
     if inside == Inside::All {

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Folders in which system programs lie, besides those of the caller's `PATH`.
-const SYSTEM_FOLDERS: [&str; 6] =
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const SYSTEM_FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Folders in which distributions and Kubernetes' own packages put the CNI plugins.
 const CNI_FOLDERS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
@@ -25,7 +24,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 
 /// What is not there.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Missing {
+pub(super) enum Missing {
     /// The caller may not make namespaces.
     #[error("a cluster needs root, for its namespaces and cgroups: run this as root")]
     Root,
@@ -48,7 +47,7 @@ pub enum Missing {
 
 /// Where the programs of the system are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct System {
+pub(super) struct System {
     /// The folder with the CNI plugins.
     pub cni_plugins: PathBuf,
     /// runc.
@@ -61,13 +60,12 @@ pub struct System {
 ///
 /// # Errors
 /// Naming all that is missing, and the command that installs it.
-pub fn check() -> Result<System, Missing> {
+pub(super) fn check() -> Result<System, Missing> {
     if !rustix::process::geteuid().is_root() {
         return Err(Missing::Root);
     }
     let caller = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> =
-        std::env::split_paths(&caller).chain(SYSTEM_FOLDERS.map(PathBuf::from)).collect();
+    let folders: Vec<PathBuf> = std::env::split_paths(&caller).chain(SYSTEM_FOLDERS.map(PathBuf::from)).collect();
     let lists_known = std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|lists| lists.count() > 2);
     look(&folders, &CNI_FOLDERS.map(PathBuf::from), lists_known)
 }
@@ -138,7 +136,8 @@ mod tests {
         for plugin in CNI_PLUGINS {
             program(&cni, plugin);
         }
-        let system = look(&[folder.path().to_owned(), programs.clone()], &[folder.path().to_owned(), cni.clone()], true);
+        let system =
+            look(&[folder.path().to_owned(), programs.clone()], &[folder.path().to_owned(), cni.clone()], true);
         let system = system.unwrap();
         assert_eq!(system.cni_plugins, cni);
         assert_eq!(system.runc, programs.join("runc"));

@@ -10,7 +10,7 @@ use super::settings::Place;
 
 /// A process, by more than its number: numbers are given away again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Identity {
+pub(super) struct Identity {
     pid: u32,
     /// Clock ticks between the machine's boot and the process's start.
     started: u64,
@@ -19,7 +19,7 @@ pub struct Identity {
 /// How far a start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Phase {
+pub(super) enum Phase {
     /// Lives only as long as the `up` that starts it.
     Starting,
     /// Stays until `down`.
@@ -28,7 +28,7 @@ pub enum Phase {
 
 /// What is known about a cluster that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(super) struct Record {
     /// Boot of the machine that the identities belong to.
     pub boot: String,
     /// How far it has come.
@@ -47,23 +47,23 @@ pub struct Record {
 
 impl Identity {
     /// The running process of a number; `None` when there is none, or only its remains.
-    pub fn of(pid: u32) -> Option<Self> {
+    pub(super) fn of(pid: u32) -> Option<Self> {
         let (state, started) = parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, started })
     }
 
     /// Number of the process.
-    pub fn pid(self) -> u32 {
+    pub(super) fn pid(self) -> u32 {
         self.pid
     }
 
     /// Whether exactly this process runs.
-    pub fn is_running(self) -> bool {
+    pub(super) fn is_running(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 
     /// SIGKILL, if exactly this process runs.
-    pub fn kill(self) -> io::Result<()> {
+    pub(super) fn kill(self) -> io::Result<()> {
         let number = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let Some(pid) = number.filter(|_| self.is_running()) else { return Ok(()) };
         match rustix::process::kill_process(pid, Signal::KILL) {
@@ -79,7 +79,7 @@ impl Record {
     const FILE: &str = "cluster.json";
 
     /// The record in a state folder; `None` when nothing was started, or what is there is unreadable.
-    pub fn load(place: &Place) -> Option<Self> {
+    pub(super) fn load(place: &Place) -> Option<Self> {
         let text = std::fs::read_to_string(place.path(Self::FILE)).ok()?;
         serde_json::from_str(&text).inspect_err(|error| tracing::warn!(%error, "unreadable record: ignored")).ok()
     }
@@ -88,14 +88,14 @@ impl Record {
     ///
     /// # Errors
     /// When the state folder cannot be written.
-    pub fn save(&self, place: &Place) -> io::Result<()> {
+    pub(super) fn save(&self, place: &Place) -> io::Result<()> {
         let draft = place.path("cluster.json.new");
         std::fs::write(&draft, serde_json::to_vec_pretty(self)?)?;
         std::fs::rename(draft, place.path(Self::FILE))
     }
 
     /// Whether its process 1 runs.
-    pub fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         self.boot == boot_id() && self.init.is_running()
     }
 
@@ -103,7 +103,7 @@ impl Record {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn kill(&self) -> io::Result<()> {
+    pub(super) fn kill(&self) -> io::Result<()> {
         if self.boot != boot_id() {
             return Ok(());
         }
@@ -114,13 +114,13 @@ impl Record {
 }
 
 /// Changes with every boot of the machine.
-pub fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     // Absent only where /proc is: there no process is found either.
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// The running children of a process.
-pub fn children(parent: u32) -> Vec<Identity> {
+pub(super) fn children(parent: u32) -> Vec<Identity> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     numbers.filter(|pid| parent_of(*pid) == Some(parent)).filter_map(Identity::of).collect()
@@ -148,7 +148,8 @@ fn after_name(stat: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
 mod tests {
     use super::*;
 
-    const STAT: &str = "4242 (a) S 9 (x) Z 17 4242 4242 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777123 8192 2 18446744073709551615";
+    const STAT: &str =
+        "4242 (a) S 9 (x) Z 17 4242 4242 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777123 8192 2 18446744073709551615";
 
     #[test]
     fn a_name_with_brackets_does_not_shift_the_fields() {

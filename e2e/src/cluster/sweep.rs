@@ -28,7 +28,7 @@ const REMOVED: [&str; 4] = ["cluster.json", "cluster.json.new", "kubeconfig", "d
 ///
 /// # Errors
 /// When something cannot be removed; the message names it.
-pub fn sweep(place: &Place) -> anyhow::Result<()> {
+pub(super) fn sweep(place: &Place) -> anyhow::Result<()> {
     let hierarchies = cgroups::hierarchies()?;
     let record = Record::load(place);
     kill(&hierarchies, place, record.as_ref())?;
@@ -43,7 +43,7 @@ pub fn sweep(place: &Place) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the state folder cannot be written.
-pub fn rotate_logs(place: &Place) -> anyhow::Result<()> {
+pub(super) fn rotate_logs(place: &Place) -> anyhow::Result<()> {
     let (logs, previous) = (place.logs(), place.path("log.previous"));
     if logs.exists() {
         remove(&previous)?;
@@ -72,7 +72,10 @@ fn kill(hierarchies: &[Hierarchy], place: &Place, record: Option<&Record>) -> an
             return Ok(());
         }
         if Instant::now() >= deadline {
-            bail!("these processes do not die within {DEATH_DEADLINE:?}: {:?}", left.iter().map(|one| one.pid()).collect::<Vec<_>>());
+            bail!(
+                "these processes do not die within {DEATH_DEADLINE:?}: {:?}",
+                left.iter().map(|one| one.pid()).collect::<Vec<_>>()
+            );
         }
         for process in left {
             process.kill().with_context(|| format!("cannot kill process {}", process.pid()))?;
@@ -83,7 +86,8 @@ fn kill(hierarchies: &[Hierarchy], place: &Place, record: Option<&Record>) -> an
 
 /// The processes in the same network namespace, other than those of the own process tree's caller.
 fn sharing_network(init: Identity) -> Vec<Identity> {
-    let network = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/net")).map(|found| (found.dev(), found.ino())).ok();
+    let network =
+        |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/net")).map(|found| (found.dev(), found.ino())).ok();
     let Some(ours) = network(&init.pid().to_string()) else { return Vec::new() };
     // Never the caller's own: it would be if process 1 had not left the machine's namespace.
     if network("self") == Some(ours) {
@@ -118,8 +122,10 @@ mod tests {
             std::fs::write(place.path(file), "not a record").unwrap();
         }
         sweep(&place).unwrap();
-        let mut left: Vec<_> =
-            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         assert_eq!(left, ["cluster.lock", "log", "notes.txt"]);
         sweep(&place).expect("nothing is left to do");

@@ -88,7 +88,8 @@ async fn running(place: &Place) -> anyhow::Result<Cluster> {
     // The program and not the function: it starts itself again inside the namespaces. It is built beside every test program.
     let own = std::env::current_exe().context("cannot find this program")?;
     let program = own.ancestors().skip(2).map(|folder| folder.join("cluster")).next();
-    let program = program.filter(|file| file.is_file()).context("the program `cluster` is not built: cargo build -p e2e")?;
+    let program =
+        program.filter(|file| file.is_file()).context("the program `cluster` is not built: cargo build -p e2e")?;
     let started = tokio::process::Command::new(program)
         .args(super::namespaces::place_arguments(place))
         .arg("up")

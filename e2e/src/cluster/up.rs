@@ -106,8 +106,14 @@ async fn start(settings: &UpSettings, progress: &Progress) -> anyhow::Result<Clu
     let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on the loopback interface")?;
     let port = relay.local_addr()?.port();
     let Tree { mut child, outer, init, control } = namespaces::start(settings, relay)?;
-    let mut record =
-        Record { boot: boot_id(), phase: Phase::Starting, outer, init, port, knative_dir: settings.knative_dir.clone() };
+    let mut record = Record {
+        boot: boot_id(),
+        phase: Phase::Starting,
+        outer,
+        init,
+        port,
+        knative_dir: settings.knative_dir.clone(),
+    };
     record.save(place).context("cannot write the cluster's record")?;
     control.set_nonblocking(true)?;
     let mut control = UnixStream::from_std(control)?;

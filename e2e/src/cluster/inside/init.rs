@@ -22,7 +22,10 @@ pub const SUPERVISE: &str = "supervise";
 /// # Errors
 /// When the namespaces cannot be prepared or the supervisor not be started.
 pub fn run(place: &Place, knative_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(rustix::process::getpid() == Pid::INIT, "this subcommand is for process 1 of a cluster's namespaces");
+    anyhow::ensure!(
+        rustix::process::getpid() == Pid::INIT,
+        "this subcommand is for process 1 of a cluster's namespaces"
+    );
     let system = prerequisites::check()?;
     rustix::system::sethostname(place.node_name().as_bytes()).context("cannot set the host name")?;
     cgroups::enter(&cgroups::hierarchies()?, &place.cgroup_root())?;
@@ -47,7 +50,10 @@ fn reap_until(supervisor: Pid) -> anyhow::Result<ExitCode> {
             Ok(Some((pid, status))) if pid == supervisor => {
                 let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
                 if code.is_none() {
-                    eprintln!("the supervisor was killed by signal {}", status.terminating_signal().unwrap_or_default());
+                    eprintln!(
+                        "the supervisor was killed by signal {}",
+                        status.terminating_signal().unwrap_or_default()
+                    );
                 }
                 return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
             }

@@ -21,7 +21,8 @@ const MASKED: [&str; 6] = [
 
 /// Paths that are fixed in Kubernetes' and CNI's programs and in everything that works with them (device plugins, log collectors),
 /// with the folder of the cluster's state that lies there.
-const OVER: [(&str, &str); 3] = [("/var/lib/kubelet", "data/kubelet"), ("/var/lib/cni", "data/cni"), ("/var/log", "log/node")];
+const OVER: [(&str, &str); 3] =
+    [("/var/lib/kubelet", "data/kubelet"), ("/var/lib/cni", "data/cni"), ("/var/log", "log/node")];
 
 /// Prepares the mounts of the calling process's namespace, before anything else is started in it.
 ///
@@ -76,7 +77,8 @@ fn mask_sysctls(place: &Place) -> anyhow::Result<()> {
     for setting in MASKED {
         let original = all.join(setting);
         let mask = place.data("sysctl").join(setting);
-        fs::create_dir_all(mask.parent().expect("the setting is in a folder")).context("cannot make the masks' folder")?;
+        fs::create_dir_all(mask.parent().expect("the setting is in a folder"))
+            .context("cannot make the masks' folder")?;
         let value = fs::read(&original).with_context(|| format!("cannot read {}", original.display()))?;
         fs::write(&mask, value).with_context(|| format!("cannot write {}", mask.display()))?;
         bind(&mask, &original)?;

@@ -36,7 +36,8 @@ pub(super) fn prepare(system: &System) -> anyhow::Result<()> {
         ip(system, arguments)?;
     }
     for (setting, value) in SYSCTLS {
-        std::fs::write(format!("/proc/sys/{setting}"), value).with_context(|| format!("cannot set {setting} to {value}"))?;
+        std::fs::write(format!("/proc/sys/{setting}"), value)
+            .with_context(|| format!("cannot set {setting} to {value}"))?;
     }
     Ok(())
 }

@@ -12,16 +12,16 @@ use kube::Api;
 
 use super::super::addresses::{API_PORT, NODE, PODS, SERVICES};
 use super::super::control::{ComponentState, ComponentStatus};
+use super::super::kubeconfig;
+use super::super::materials::Materials;
 use super::super::node::{Containerd, KubeProxy, Kubelet, NETWORK_FILE, pod_network};
 use super::super::prerequisites::{self, System};
 use super::super::settings::Place;
-use super::super::kubeconfig;
-use super::super::materials::Materials;
 use super::{dns, import};
 use crate::components::Binaries;
 use crate::control_plane::{ControlPlane, ControlPlaneSettings, Identity, Part, Ports};
-use crate::{images, knative};
 use crate::process::{Process, Processes, Progress};
+use crate::{images, knative};
 
 const CONTAINERD: &str = "containerd";
 const KUBELET: &str = "kubelet";
@@ -91,8 +91,8 @@ impl Rig {
         dns::create(&client, images::COREDNS).await.context("cannot create the cluster's DNS")?;
         knative::apply(&client, &materials.knative, &settings, progress).await?;
         rig.node_ready(progress).await?;
-        rig.dns_ready(progress).await?;
         knative::wait_until_usable(&client, &settings, progress).await?;
+        rig.dns_ready(progress).await?;
         Ok(rig)
     }
 
@@ -122,7 +122,8 @@ impl Rig {
     }
 
     fn find(&self, name: &str) -> anyhow::Result<Process> {
-        let known = || self.processes.all().iter().map(|process| process.name().to_owned()).collect::<Vec<_>>().join(", ");
+        let known =
+            || self.processes.all().iter().map(|process| process.name().to_owned()).collect::<Vec<_>>().join(", ");
         self.processes.get(name).with_context(|| format!("there is no component {name:?}; there are {}", known()))
     }
 
@@ -142,9 +143,7 @@ impl Rig {
     }
 
     async fn dns_ready(&self, progress: &Progress) -> anyhow::Result<()> {
-        let client = self.control_plane.client();
-        let probe = || dns::ready(&client);
-        Ok(self.processes.wait_until("the cluster's DNS to be available", DEADLINE, progress, probe).await?)
+        Ok(self.processes.wait_until("the cluster's DNS to answer", DEADLINE, progress, dns::resolves).await?)
     }
 }
 
@@ -157,7 +156,12 @@ fn status(process: &Process) -> ComponentStatus {
     ComponentStatus { name: process.name().to_owned(), state, log: process.log().to_owned() }
 }
 
-fn spawn(place: &Place, processes: &Processes, name: &str, node: &BTreeMap<&'static str, Launch>) -> anyhow::Result<Process> {
+fn spawn(
+    place: &Place,
+    processes: &Processes,
+    name: &str,
+    node: &BTreeMap<&'static str, Launch>,
+) -> anyhow::Result<Process> {
     let launch = node.get(name).with_context(|| format!("{name} is no component of the node"))?;
     Ok(processes.spawn(name, launch()?, &place.logs().join(format!("{name}.log")))?)
 }
@@ -196,7 +200,12 @@ fn kubelet(place: &Place, binaries: &Binaries, control_plane: &ControlPlane) -> 
     Ok(Box::new(move || Ok(kubelet.prepare()?)))
 }
 
-fn kube_proxy(place: &Place, system: &System, binaries: &Binaries, control_plane: &ControlPlane) -> anyhow::Result<Launch> {
+fn kube_proxy(
+    place: &Place,
+    system: &System,
+    binaries: &Binaries,
+    control_plane: &ControlPlane,
+) -> anyhow::Result<Launch> {
     let proxy = KubeProxy {
         binary: binaries.path(KUBE_PROXY)?,
         kubeconfig: control_plane.kubeconfig(&Identity::KubeProxy)?,

@@ -18,7 +18,8 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 /// Opens the socket. Its folder is in the cluster's private `/run`; only root gets there.
 pub(super) fn bind() -> anyhow::Result<UnixListener> {
     let path = Path::new(SOCKET);
-    std::fs::create_dir_all(path.parent().expect("the socket is in a folder")).context("cannot make the socket's folder")?;
+    std::fs::create_dir_all(path.parent().expect("the socket is in a folder"))
+        .context("cannot make the socket's folder")?;
     UnixListener::bind(path).with_context(|| format!("cannot listen at {SOCKET}"))
 }
 

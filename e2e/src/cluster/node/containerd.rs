@@ -47,7 +47,8 @@ impl Snapshotter {
     pub(crate) fn for_folder(folder: &Path) -> anyhow::Result<Self> {
         /// `OVERLAYFS_SUPER_MAGIC` of statfs(2).
         const OVERLAYFS: u64 = 0x794c_7630;
-        let found = rustix::fs::statfs(folder).with_context(|| format!("cannot tell the file system of {}", folder.display()))?;
+        let found = rustix::fs::statfs(folder)
+            .with_context(|| format!("cannot tell the file system of {}", folder.display()))?;
         Ok(if u64::try_from(found.f_type) == Ok(OVERLAYFS) { Self::Native } else { Self::Overlay })
     }
 

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::super::addresses::{DNS_SERVICE, DOMAIN};
 
 /// Namespace and name of the Deployment.
-pub(crate) const NAMESPACE: &str = "kube-system";
+const NAMESPACE: &str = "kube-system";
 
 /// Name of all its objects but the Service.
-pub(crate) const NAME: &str = "coredns";
+const NAME: &str = "coredns";
 
 /// Everything that CoreDNS needs, in the order of creation.
 pub(crate) fn objects(image: &str) -> Vec<Value> {
@@ -42,21 +42,24 @@ fn role_binding() -> Value {
 }
 
 /// Names outside of the cluster do not exist: it has no way out, and a resolver that waits for one would make every such call a
-/// time-out.
+/// time-out. In a block of its own, because CoreDNS asks `template` before `kubernetes`, whatever their order here.
 fn corefile() -> Value {
     let corefile = format!(
-        ".:53 {{
+        "{DOMAIN}:53 in-addr.arpa:53 ip6.arpa:53 {{
     errors
-    health
-    ready
     kubernetes {DOMAIN} in-addr.arpa ip6.arpa {{
         pods insecure
         ttl 5
     }}
+    loadbalance
+}}
+.:53 {{
+    errors
+    health
+    ready
     template ANY ANY . {{
         rcode NXDOMAIN
     }}
-    loadbalance
 }}
 "
     );

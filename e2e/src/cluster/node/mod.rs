@@ -7,7 +7,7 @@ mod network;
 mod proxy;
 
 pub(super) use containerd::{Containerd, NAMESPACE as CONTAINERD_NAMESPACE, SOCKET as CONTAINERD_SOCKET};
-pub(super) use dns::{NAME as DNS_NAME, NAMESPACE as DNS_NAMESPACE, objects as dns_objects};
+pub(super) use dns::objects as dns_objects;
 pub(super) use kubelet::Kubelet;
 pub(super) use network::{FILE as NETWORK_FILE, pod_network};
 pub(super) use proxy::KubeProxy;
