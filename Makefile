@@ -22,6 +22,11 @@ models: tools ## Fetch the example models, make the benchmark models.
 bench: models ## Build what the load tests run: then target/release/loadtest SCENARIO (loadtests/README.md).
 	cargo build --release --locked --workspace
 
+.PHONY: conformance
+conformance: tools ## One of Knative's suites on the cluster: SUITE=ingress|serving-api|serving-runtime|serving-e2e|ha OPTIONS="--baseline …".
+	@[ -n "$(SUITE)" ] || { echo "name a suite: make conformance SUITE=ingress|serving-api|serving-runtime|serving-e2e|ha" >&2; exit 2; }
+	cargo run --locked -p e2e --bin cluster -- up && cargo run --locked -p e2e --bin cluster -- conformance $(SUITE) $(OPTIONS)
+
 lint: ## What CI checks besides the tests.
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
 
