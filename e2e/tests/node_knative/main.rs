@@ -1,0 +1,60 @@
+//! The model server's image as a stock Knative Service: Knative's own queue-proxy beside it, its own activator in front.
+//!
+//! No ingress is needed: the tests send the activator what an ingress would.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod image;
+mod service;
+
+use e2e::cluster::TestCluster;
+use serde_json::{Value, json};
+use service::DigitsService;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and a cluster: make e2e"]
+async fn a_packaged_model_wakes_through_knatives_activator_and_goes_back_to_zero() {
+    let cluster = TestCluster::from_env().await.unwrap();
+    let Some(rig) = cluster.rig_or_skip("it imports an image into the node and talks to the activator's cluster IP")
+    else {
+        return;
+    };
+    image::import_digits(rig).await;
+    cluster
+        .in_namespace("knative-service", async |namespace| {
+            let service = DigitsService::create(&cluster, rig, namespace).await;
+            service.until_at_zero("after its first pod").await;
+
+            let held_out = held_out();
+            let request = json!({"instances": held_out["images"]});
+            let answer = service.post("/v1/models/digits:predict", &request).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let predictions = answer.body["predictions"].as_array().unwrap();
+            let labels: Vec<&Value> = predictions.iter().map(|prediction| &prediction["label"]).collect();
+            assert_eq!(labels, held_out["label"].as_array().unwrap().iter().collect::<Vec<_>>());
+            assert!(answer.server_timing.unwrap().contains("infer;dur="), "it comes from the model server");
+
+            let pod = service.the_pod().await;
+            assert_eq!(service::containers(&pod), ["queue-proxy", "user-container"]);
+            assert_eq!(service::not_ready(&pod), [""; 0]);
+            assert_eq!(service::restarts(&pod), 0);
+
+            let metrics = service.metrics(&pod).await;
+            assert!(metrics.contains("kferving_wrapper_state{state=\"serving\"} 1"), "{metrics}");
+
+            // Another way in, while it is warm: its revision is told as a gateway tells it.
+            let identity = service.identity(&pod).await;
+            let named = service.post_as("/v1/models/digits:predict", &request, Some(&identity)).await;
+            assert_eq!(named.status, 200, "{identity}: {}", named.body);
+            let other = identity.replace("-00001@", "-00002@");
+            assert_eq!(service.post_as("/v1/models/digits:predict", &request, Some(&other)).await.status, 421);
+
+            service.until_at_zero("after the request").await;
+        })
+        .await;
+}
+
+/// Pictures of digits that the model was not trained with, and what it says of each.
+fn held_out() -> Value {
+    let file = image::repository().join("examples/models/digits-heldout.json");
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
