@@ -45,15 +45,15 @@ pub struct UpArgs {
     pub pool: Option<u32>,
 
     /// Namespace of models that name none, and of requests whose host names none
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     pub namespace: Option<String>,
 
     /// Where requests are answered; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub listen: SocketAddr,
 
     /// Where status, metrics and explanations are answered; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = DEFAULT_ADMIN)]
+    #[arg(long, value_name = "ADDR", default_value = DEFAULT_ADMIN, value_parser = address)]
     pub admin: SocketAddr,
 
     /// The model-wrapper program [default: beside this one]
@@ -160,11 +160,11 @@ pub struct PackageArgs {
     pub output: Option<PathBuf>,
 
     /// Registry and name that the image is pushed to, REGISTRY/NAME:TAG; credentials are those of `docker login`
-    #[arg(long, value_name = "REFERENCE")]
+    #[arg(long, value_name = "REFERENCE", value_parser = reference)]
     pub push: Option<Reference>,
 
     /// Name of the image [default: what --push names, else localhost/NAME:latest]
-    #[arg(long, short, value_name = "REFERENCE")]
+    #[arg(long, short, value_name = "REFERENCE", value_parser = reference)]
     pub tag: Option<Reference>,
 
     /// Name that the model is served under [default: the file's, without its ending]
@@ -203,6 +203,27 @@ pub struct CrdsArgs {
     /// Write one file for each into this directory instead
     #[arg(long, value_name = "DIR")]
     pub write: Option<PathBuf>,
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    poolctl_api::check_namespace(text)?;
+    Ok(text.to_owned())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected IP:PORT, such as 127.0.0.1:8080 (this machine alone) or 0.0.0.0:8080 (every network)";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+fn reference(text: &str) -> Result<Reference, String> {
+    let reference: Reference =
+        text.parse().map_err(|error| format!("{error}: expected [REGISTRY/]NAME[:TAG], the name in lower case"))?;
+    match reference.digest() {
+        None => Ok(reference),
+        Some(_) => {
+            Err("an image that is being made gets a tag, NAME:TAG; its digest follows from what is in it".to_owned())
+        }
+    }
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -15,6 +15,8 @@ use crate::field::{FieldError, FieldPath};
 use crate::model::{CpuVariant, GpuVariant, Model, ModelFormat, Resources};
 use crate::pool::WarmPool;
 use crate::quantity::Amount;
+pub use checks::check_namespace;
+
 use checks::Checks;
 
 /// A model that follows every rule.

@@ -23,7 +23,9 @@ mod status;
 pub mod strict;
 
 pub use crds::{CrdFile, crd_files};
-pub use definition::{Batching, GpuShare, ModelDefinition, PoolDefinition, VariantDefinition, defaults};
+pub use definition::{
+    Batching, GpuShare, ModelDefinition, PoolDefinition, VariantDefinition, check_namespace, defaults,
+};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use field::{FieldError, FieldPath};
 pub use model::{BatchingSpec, CostSpec, CpuVariant, GpuVariant, Model, ModelFormat, ModelSpec, Objective, Resources};

@@ -55,7 +55,7 @@ pub(super) fn look_at(
     let Inspection { digest, external, .. } = answers
         .remove(&path)
         .context("the model server did not answer for the model")?
-        .map_err(|reason| anyhow::anyhow!("the model cannot be packaged: {reason}"))?;
+        .map_err(|reason| anyhow::anyhow!("the model {} cannot be packaged: {reason}", path.display()))?;
     let file = path.file_name().and_then(|name| name.to_str()).with_context(|| not_text(&path))?.to_owned();
     let external = external.iter().map(|path| path.to_str().map(str::to_owned).with_context(|| not_text(path)));
     let external = external.collect::<anyhow::Result<_>>()?;

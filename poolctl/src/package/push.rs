@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::{Client, RegistryOperation};
@@ -99,18 +99,25 @@ fn is_loopback(registry: &str) -> bool {
 }
 
 fn explain(to: &Reference, error: &OciDistributionError) -> String {
-    match error {
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => format!(
+    let login = |error: &dyn std::error::Error| {
+        format!(
             "the registry does not let you in ({error}): `docker login {}` keeps credentials that are used here",
             to.registry()
-        ),
-        OciDistributionError::RequestError(error) => {
-            let mut cause: &dyn std::error::Error = error;
-            while let Some(source) = cause.source() {
-                cause = source;
+        )
+    };
+    match error {
+        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => login(error),
+        OciDistributionError::RequestError(request) => match request.status() {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => login(error),
+            Some(status) => format!("{} answered {status}", to.registry()),
+            None => {
+                let mut cause: &dyn std::error::Error = request;
+                while let Some(source) = cause.source() {
+                    cause = source;
+                }
+                format!("{} does not answer as a registry: {cause}", to.registry())
             }
-            format!("{} does not answer as a registry: {cause}", to.registry())
-        }
+        },
         other => other.to_string(),
     }
 }

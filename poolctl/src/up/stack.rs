@@ -1,6 +1,7 @@
 //! Starts the parts in order, and stops them in the opposite one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -51,8 +52,9 @@ impl Stack {
         let registry = Registry::new();
         let gateway =
             Gateway::new(GatewaySettings { namespace: plan.namespace.clone(), ..Default::default() }, &registry)?;
-        let listeners = gateway.bind(plan.listen).with_context(|| cannot_listen(plan.listen, "--listen"))?;
-        let admin = TcpListener::bind(plan.admin).await.with_context(|| cannot_listen(plan.admin, "--admin"))?;
+        let listeners = gateway.bind(plan.listen).map_err(|error| cannot_listen(plan.listen, "--listen", error))?;
+        let admin = TcpListener::bind(plan.admin).await;
+        let admin = admin.map_err(|error| cannot_listen(plan.admin, "--admin", error))?;
 
         let environment = environment(&plan);
         let signer = TokenSigner::generate()?;
@@ -163,10 +165,19 @@ fn announce_addresses(admin: SocketAddr, ready: SocketAddr) -> std::io::Result<(
     announce::line("ready", ready)
 }
 
-fn cannot_listen(address: SocketAddr, flag: &str) -> String {
-    format!(
-        "cannot listen on {address}: is another one running? Name another address with {flag} (port 0 takes a free one)"
-    )
+fn cannot_listen(address: SocketAddr, flag: &str, error: io::Error) -> anyhow::Error {
+    let what = match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "this machine has no such address. Name another with {flag} (127.0.0.1 is this machine alone, 0.0.0.0 every network)"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 are for root. Name another address with {flag} (port 0 takes a free one)")
+        }
+        _ => format!("is another one running? Name another address with {flag} (port 0 takes a free one)"),
+    };
+    anyhow::Error::new(error).context(format!("cannot listen on {address}: {what}"))
 }
 
 fn environment(plan: &Plan) -> BTreeMap<String, String> {

@@ -36,6 +36,30 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
+fn an_address_that_is_not_here_is_said_to_be_elsewhere() {
+    // TEST-NET-1 (RFC 5737): no machine has it
+    let models = Models::with_digits("");
+    for flag in ["--listen", "--admin"] {
+        let said = refused(&models, &[flag, "192.0.2.1:0"], &[]);
+        assert!(said.starts_with("cannot listen on 192.0.2.1:0: this machine has no such address."), "{said}");
+    }
+}
+
+#[test]
+fn arguments_that_cannot_be_are_refused_with_what_is_expected() {
+    for (flag, value, expected) in [
+        ("--listen", "localhost:0", "expected IP:PORT, such as 127.0.0.1:8080"),
+        ("--admin", "8081", "expected IP:PORT"),
+        ("--namespace", "Bad NS", "expected lower-case letters, digits and '-'"),
+    ] {
+        let output = poolctl().args(["up", flag, value]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = stderr(&output);
+        assert!(said.contains(expected) && said.contains(flag), "{said}");
+    }
+}
+
+#[test]
 fn a_missing_library_is_named() {
     let models = Models::with_digits("");
     let said = refused(&models, &[], &[("ORT_DYLIB_PATH", "/nonexistent/libonnxruntime.so")]);

@@ -59,8 +59,8 @@ impl Checks {
     }
 
     pub(super) fn namespace(&mut self, namespace: &str) {
-        if namespace.len() > MAX_NAME || !is_dns_label(namespace) {
-            self.fail(FieldPath::of(&["metadata", "namespace"]), dns_label_message(namespace));
+        if let Err(message) = check_namespace(namespace) {
+            self.fail(FieldPath::of(&["metadata", "namespace"]), message);
         }
     }
 
@@ -180,6 +180,17 @@ impl Checks {
         let memory = variant.memory.as_ref().and_then(|memory| self.quantity(path.child("memory"), memory));
         GpuShare { milli, memory }
     }
+}
+
+/// Whether Kubernetes takes `namespace` as a name of one.
+///
+/// # Errors
+/// What is expected instead.
+pub fn check_namespace(namespace: &str) -> Result<(), String> {
+    if namespace.len() > MAX_NAME || !is_dns_label(namespace) {
+        return Err(dns_label_message(namespace));
+    }
+    Ok(())
 }
 
 /// RFC 1123 label, as Kubernetes asks of names that become labels or host names.

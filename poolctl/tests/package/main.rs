@@ -1,0 +1,11 @@
+//! `poolctl package`: the real program, its images really run and really pushed.
+
+#![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
+
+mod container;
+mod support;
+
+mod contents;
+mod push;
+mod refusals;
+mod serving;

@@ -1,0 +1,71 @@
+//! How tests run `poolctl package` and read what it wrote.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Nothing here takes longer, on a busy machine with two cores and a debug build.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+pub(crate) fn digits() -> PathBuf {
+    repository().join("examples/models/digits.onnx")
+}
+
+/// A model that keeps its weights in a file beside it.
+pub(crate) fn external() -> PathBuf {
+    repository().join("model-wrapper/onnx/tests/fixtures/external")
+}
+
+/// `poolctl package` with the library of this source tree, and nothing of the environment that would steer it.
+pub(crate) fn package() -> Command {
+    let library = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| path.is_absolute());
+    let library = library.unwrap_or_else(|| repository().join(".cache/onnxruntime/libonnxruntime.so"));
+    assert!(library.exists(), "{} is not there: `make models` gets it", library.display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_poolctl"));
+    command.env("ORT_DYLIB_PATH", library).env_remove("KFERVING_WRAPPER").stdin(Stdio::null());
+    // compression is slow in a debug build, and tested elsewhere
+    command.args(["package", "--compress", "0"]);
+    command
+}
+
+/// Runs it. Returns what `--report json` says.
+pub(crate) fn report(command: &mut Command) -> Value {
+    let output = command.args(["--report", "json"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A document of an image layout.
+pub(crate) fn document(layout: &Path, digest: &Value) -> Value {
+    let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+    serde_json::from_slice(&fs::read(layout.join("blobs/sha256").join(hex)).unwrap()).unwrap()
+}
+
+/// The configuration of the image that was written to a layout.
+pub(crate) fn config(layout: &Path, report: &Value) -> Value {
+    document(layout, &report["config"])["config"].clone()
+}
+
+/// The names of the files in a layer.
+pub(crate) fn files(layout: &Path, layer: &Value) -> Vec<String> {
+    let mut archive = open(layout, layer);
+    let entries = archive.entries().unwrap().map(Result::unwrap).filter(|entry| entry.header().entry_type().is_file());
+    entries.map(|entry| entry.path().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// An uncompressed layer.
+pub(crate) fn open(layout: &Path, layer: &Value) -> tar::Archive<File> {
+    let hex = layer["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    tar::Archive::new(File::open(layout.join("blobs/sha256").join(hex)).unwrap())
+}
