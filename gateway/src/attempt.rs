@@ -7,16 +7,17 @@ use std::time::Duration;
 use gateway_policy::retry::Failure;
 use gateway_policy::{Moment, SizeBucket};
 use http::header::{EXPECT, HOST, TE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 
 use crate::body::UpstreamBody;
 use crate::error::{Error, Reason};
-use crate::inference::{ADDED_HEADERS, Inference};
+use crate::inference::Inference;
 use crate::model::Place;
 use crate::replica::Replica;
 use crate::respond::{Protocol, REASON, REVISION};
 use crate::upload::{Payload, RequestBody, Upload};
-use crate::upstream::{H1Connection, UpstreamError};
+use crate::upstream::{H1Connection, RequestHead, UpstreamError};
 
 /// Longest wait for `100 Continue`; a client need not wait for ever (RFC 9110, section 10.1.1).
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,12 +39,8 @@ impl Inference {
         size: SizeBucket,
         sent: Moment,
     ) -> Result<Response<UpstreamBody>, Refused> {
-        let Some(body) = payload.attempt() else {
-            return Err(Refused { failure: Failure::Lost, error: Error::Internal("an attempt without a body") });
-        };
         let replica = place.replica();
-        let request = self.request_for(replica, body);
-        let mut exchange = pin!(exchange(self.worker.index, replica, request, self.protocol));
+        let mut exchange = pin!(self.exchange(replica, payload));
         let outcome = match payload {
             Payload::Streaming(upload) if !replica.has_answered() => opening_late(upload, exchange).await,
             _ => exchange.as_mut().await,
@@ -71,64 +68,71 @@ impl Inference {
         }
     }
 
-    fn request_for(&self, replica: &Replica, body: RequestBody) -> Request<RequestBody> {
-        // A clone would have no room left: neither for what is inserted here, nor for what the answer's headers, which hyper
-        // keeps in the same memory, get later.
-        let mut headers = HeaderMap::with_capacity(self.parts.headers.len() + ADDED_HEADERS);
-        for (name, value) in &self.parts.headers {
-            headers.append(name, value.clone());
-        }
-        if let Some(identity) = &replica.identity {
-            headers.insert(REVISION, identity.clone());
-        }
-        let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let gate = match &body {
-            RequestBody::Streaming(upload) => {
-                let waits = !replica.has_answered() && self.protocol == Protocol::Rest;
-                if waits {
-                    headers.insert(EXPECT, CONTINUE);
-                    upload.close_gate();
-                } else {
-                    upload.open_gate();
-                }
-                waits.then(|| upload.clone())
+    /// One request and the head of its answer, over a connection of this thread.
+    async fn exchange(&self, replica: &Replica, payload: &Payload) -> Result<Response<UpstreamBody>, UpstreamError> {
+        let Some(body) = payload.attempt() else { return Err(UpstreamError::Consumed) };
+        match self.protocol {
+            Protocol::Rest => self.exchange_h1(replica, payload, body).await,
+            Protocol::Grpc => {
+                let request = self.grpc_request(replica, body);
+                let exchange = Box::pin(replica.h2(self.worker.index).exchange(replica.spec.addr, request));
+                Ok(exchange.await?.map(UpstreamBody::H2))
             }
-            RequestBody::Empty | RequestBody::Full(_) => None,
+        }
+    }
+
+    async fn exchange_h1(
+        &self,
+        replica: &Replica,
+        payload: &Payload,
+        mut body: RequestBody,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+        let head = RequestHead {
+            method: &self.parts.method,
+            target: self.target(),
+            headers: &self.parts.headers,
+            added: [
+                (!self.parts.headers.contains_key(HOST)).then(|| (HOST, self.host_header(replica))),
+                replica.identity.clone().map(|identity| (REVISION, identity)),
+                holds_back(replica, payload).then_some((EXPECT, CONTINUE)),
+            ],
         };
+        let pool = replica.h1(self.worker.index);
+        while let Some(connection) = pool.take() {
+            match connection.exchange(&head, body, pool).await {
+                Ok(response) => return Ok(response.map(UpstreamBody::H1)),
+                // The replica closed it while it was idle; the next one may be good.
+                Err(UpstreamError::Unsent { .. }) => body = payload.attempt().ok_or(UpstreamError::Consumed)?,
+                Err(error) => return Err(error),
+            }
+        }
+        // Boxed, as all that is rare on this path: the future of a warm request is built and moved each time.
+        Box::pin(async {
+            let connection = H1Connection::open(replica.spec.addr).await?;
+            Ok(connection.exchange(&head, body, pool).await?.map(UpstreamBody::H1))
+        })
+        .await
+    }
+
+    fn grpc_request(&self, replica: &Replica, body: RequestBody) -> Request<RequestBody> {
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
-        match self.protocol {
-            Protocol::Rest => {
-                if !headers.contains_key(HOST) {
-                    headers.insert(HOST, self.host_header(replica));
-                }
-                *request.uri_mut() = self.origin_form(path);
-            }
-            Protocol::Grpc => {
-                let absolute = format!("http://{}{path}", replica.spec.addr);
-                *request.uri_mut() = Uri::try_from(absolute).unwrap_or_default();
-                *request.version_mut() = Version::HTTP_2;
-                headers.remove(HOST);
-                headers.insert(TE, HeaderValue::from_static("trailers"));
-            }
-        }
-        *request.headers_mut() = headers;
-        if let Some(upload) = gate {
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    upload.open_gate();
-                }
-            });
+        *request.uri_mut() =
+            Uri::try_from(format!("http://{}{}", replica.spec.addr, self.target())).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
+        let headers = request.headers_mut();
+        headers.clone_from(&self.parts.headers);
+        headers.remove(HOST);
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        if let Some(identity) = &replica.identity {
+            headers.insert(REVISION, identity.clone());
         }
         request
     }
 
     /// The target as an HTTP/1.1 origin server expects it: path and query, no scheme and authority.
-    fn origin_form(&self, path: &str) -> Uri {
-        if self.parts.uri.authority().is_none() {
-            return self.parts.uri.clone();
-        }
-        Uri::try_from(path).unwrap_or_default()
+    fn target(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
     }
 
     /// `Host` of a request that came over HTTP/2 with `:authority` alone.
@@ -141,39 +145,16 @@ impl Inference {
     }
 }
 
-/// One request and the head of its answer, over a connection of this thread.
-async fn exchange(
-    thread: usize,
-    replica: &Replica,
-    request: Request<RequestBody>,
-    protocol: Protocol,
-) -> Result<Response<UpstreamBody>, UpstreamError> {
-    match protocol {
-        Protocol::Rest => {
-            let pool = replica.h1(thread);
-            let mut request = request;
-            while let Some(connection) = pool.take() {
-                match connection.exchange(request, pool).await {
-                    Ok(response) => return Ok(response.map(UpstreamBody::H1)),
-                    // The replica closed it while it was idle; the next one may be good.
-                    Err(mut error) => match error.take_message() {
-                        Some(unsent) => request = unsent,
-                        None => return Err(error.into()),
-                    },
-                }
-            }
-            // Boxed, as all that is rare on this path: the future of a warm request is built and moved each time.
-            Box::pin(async move {
-                let connection = H1Connection::open(replica.spec.addr).await?;
-                Ok(connection.exchange(request, pool).await?.map(UpstreamBody::H1))
-            })
-            .await
-        }
-        Protocol::Grpc => {
-            let exchange = Box::pin(replica.h2(thread).exchange(replica.spec.addr, request));
-            Ok(exchange.await?.map(UpstreamBody::H2))
-        }
+/// Whether a body waits for the replica's consent: a long one does until the replica has shown that it holds the revision,
+/// so that it can still be sent elsewhere.
+fn holds_back(replica: &Replica, payload: &Payload) -> bool {
+    let Payload::Streaming(upload) = payload else { return false };
+    if replica.has_answered() {
+        upload.open_gate();
+        return false;
     }
+    upload.close_gate();
+    true
 }
 
 /// Waits for `exchange`, and lets the body go when the replica says nothing about it for a while.
@@ -217,7 +198,7 @@ fn refused_by(error: &UpstreamError, replica: &Replica) -> Refused {
             let error = Error::Unavailable { reason: Reason::NoCapacity, message, retry_after: None };
             Refused { failure: Failure::Unsent, error }
         }
-        UpstreamError::Broken { .. } => {
+        UpstreamError::Consumed | UpstreamError::Broken { .. } => {
             let error = Error::ReplicaLost { replica: name.clone(), detail: error.to_string() };
             Refused { failure: Failure::Lost, error }
         }

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use crate::account::{Account, Answer};
 use crate::error::Reason;
 use crate::timer::Timer;
-use crate::upstream::H1Body;
+use crate::upstream::{ConnectionError, H1Body};
 
 /// How much of an answer is read before its head is passed on, as far as it is there already. Most answers are there
 /// whole: their replica is free at once, however slowly their client reads.
@@ -52,7 +52,7 @@ pub(crate) struct Ahead {
     rest: VecDeque<Frame<Bytes>>,
     bytes: usize,
     /// Why nothing follows, if that is not the end.
-    broken: Option<hyper::Error>,
+    broken: Option<ConnectionError>,
 }
 
 /// A replica's body on its way to the client.
@@ -91,7 +91,7 @@ pub(crate) enum UpstreamBody {
 pub(crate) enum RelayError {
     /// The replica's connection broke.
     #[error("the replica broke off its answer: {0}")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] ConnectionError),
     /// The deadline passed while the answer was still coming.
     #[error("the deadline passed before the answer was complete")]
     Deadline,
@@ -242,10 +242,10 @@ impl Drop for Relayed {
 }
 
 impl UpstreamBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ConnectionError>>> {
         match self {
-            Self::H1(body) => Pin::new(body).poll_frame(cx),
-            Self::H2(body) => Pin::new(body).poll_frame(cx),
+            Self::H1(body) => Pin::new(body).poll_frame(cx).map_err(ConnectionError::from),
+            Self::H2(body) => Pin::new(body).poll_frame(cx).map_err(ConnectionError::from),
         }
     }
 

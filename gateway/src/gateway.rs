@@ -142,7 +142,7 @@ impl Inner {
                 digest: String::new(),
                 activation: None,
             };
-            model.add_replica(Arc::new(Replica::new(spec, self.settings.threads, self.clock)));
+            model.add_replica(Arc::new(Replica::new(spec, self.settings.threads)));
         }
     }
 
@@ -154,7 +154,7 @@ impl Inner {
         // Announced anew after a reconnect: it stays as it is.
         let entry = claimed.entry(id).or_insert_with(|| ClaimedReplica {
             model: key,
-            replica: Arc::new(Replica::new(spec, self.settings.threads, self.clock)),
+            replica: Arc::new(Replica::new(spec, self.settings.threads)),
         });
         if let Some(model) = self.table.load().get(&entry.model.namespace, &entry.model.name) {
             model.set_trouble(None);

@@ -9,7 +9,6 @@ use gateway_policy::{Device, Health, Moment, Slots};
 use http::HeaderValue;
 use parking_lot::Mutex;
 
-use crate::clock::Clock;
 use crate::upstream::{H1Pool, H2Slot};
 
 /// Who a replica is to the control plane.
@@ -83,7 +82,7 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// A replica with room for the connections of `threads` threads.
-    pub(crate) fn new(spec: ReplicaSpec, threads: usize, clock: Clock) -> Self {
+    pub(crate) fn new(spec: ReplicaSpec, threads: usize) -> Self {
         let identity = (spec.origin == Origin::Claimed)
             .then(|| HeaderValue::from_str(&format!("{}@{}", spec.id.revision, spec.digest)).ok())
             .flatten();
@@ -98,7 +97,7 @@ impl Replica {
             suspended_until: AtomicU64::new(0),
             suspensions: AtomicU64::new(0),
             first_use: Mutex::new(spec.activation),
-            h1: (0..threads).map(|_| Arc::new(H1Pool::new(clock))).collect(),
+            h1: (0..threads).map(|_| Arc::new(H1Pool::new())).collect(),
             h2: (0..threads).map(|_| H2Slot::default()).collect(),
             spec,
         }

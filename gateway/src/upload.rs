@@ -209,6 +209,11 @@ impl Upload {
         joined(state.prefix.clone(), self.prefix_length)
     }
 
+    /// The next piece of the body.
+    pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
+        self.state.lock().poll_next(cx)
+    }
+
     /// Gives nothing out until [`Upload::open_gate`].
     pub(crate) fn close_gate(&self) {
         self.state.lock().gate = Gate::Closed(None);
@@ -296,7 +301,7 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streaming(upload) => upload.state.lock().poll_next(cx),
+            Self::Streaming(upload) => upload.poll_frame(cx),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The syntax of a chunked body (RFC 9112, 7.1), followed byte by byte without keeping any.
 
+use bytes::{Buf, Bytes, BytesMut};
+
 use super::violation::Violation;
 
 /// Digits of a chunk's size: what fills 64 bits.
@@ -20,8 +22,10 @@ const TRAILER_BYTES: u32 = 8 << 10;
 
 /// Where in a chunked body the connection stands.
 #[derive(Debug)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     state: State,
+    /// The bytes that a chunk must have on average, beyond the free ones.
+    bytes_per_chunk: u64,
     chunks: u64,
     bytes: u64,
     extension_bytes: u32,
@@ -56,34 +60,102 @@ pub(super) enum ChunkProgress {
     Violated(usize, Violation),
 }
 
+/// What came next in a chunked body.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Data of one chunk, or a part of it.
+    Data(Bytes),
+    /// Nothing: more must arrive first.
+    More,
+    /// The end of the body.
+    End,
+}
+
+/// Where a walk over what is not data stopped.
+enum Stop {
+    Data(usize),
+    More,
+    End(usize),
+    Violated(usize, Violation),
+}
+
 impl Chunks {
+    /// Of a client's body.
     pub(super) const fn new() -> Self {
-        Self { state: START, chunks: 0, bytes: 0, extension_bytes: 0, trailer_bytes: 0, trailers: 0 }
+        Self {
+            state: START,
+            bytes_per_chunk: BYTES_PER_CHUNK,
+            chunks: 0,
+            bytes: 0,
+            extension_bytes: 0,
+            trailer_bytes: 0,
+            trailers: 0,
+        }
+    }
+
+    /// Of a replica's answer, whose chunks may be small: it may be a stream of words.
+    pub(crate) const fn of_answer() -> Self {
+        Self { bytes_per_chunk: 0, ..Self::new() }
     }
 
     /// Follows the body through `piece`.
     pub(super) fn advance(&mut self, piece: &[u8]) -> ChunkProgress {
         let mut position = 0;
+        loop {
+            match self.delimiters(piece, position) {
+                Stop::Data(start) => position = start + self.data(piece.len() - start),
+                Stop::More => return ChunkProgress::More,
+                Stop::End(end) => return ChunkProgress::End(end),
+                Stop::Violated(at, violation) => return ChunkProgress::Violated(at, violation),
+            }
+        }
+    }
+
+    /// Takes the next data out of `buffer`, and what delimits it.
+    pub(crate) fn take(&mut self, buffer: &mut BytesMut) -> Result<Taken, Violation> {
+        match self.delimiters(buffer, 0) {
+            Stop::Data(start) => {
+                buffer.advance(start);
+                let count = self.data(buffer.len());
+                Ok(Taken::Data(buffer.split_to(count).freeze()))
+            }
+            Stop::More => {
+                buffer.clear();
+                Ok(Taken::More)
+            }
+            Stop::End(end) => {
+                buffer.advance(end);
+                Ok(Taken::End)
+            }
+            Stop::Violated(_, violation) => Err(violation),
+        }
+    }
+
+    /// Skips data of which `available` bytes are there; how many they are.
+    fn data(&mut self, available: usize) -> usize {
+        let State::Data { left } = &mut self.state else { return 0 };
+        let count = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
+        *left -= count as u64;
+        if *left == 0 {
+            self.state = State::DataReturn;
+        }
+        count
+    }
+
+    /// Follows what is not data, from `position`.
+    fn delimiters(&mut self, piece: &[u8], mut position: usize) -> Stop {
         while let Some(&byte) = piece.get(position) {
-            if let State::Data { left } = &mut self.state {
-                let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len() - position);
-                *left -= skipped as u64;
-                position += skipped;
-                if *left == 0 {
-                    self.state = State::DataReturn;
-                }
-                continue;
-            }
-            if matches!((self.state, byte), (State::EndLineFeed, b'\n')) {
-                return ChunkProgress::End(position + 1);
-            }
-            match self.step(byte) {
-                Ok(state) => self.state = state,
-                Err(violation) => return ChunkProgress::Violated(position, violation),
+            match (self.state, byte) {
+                (State::Data { .. }, _) => return Stop::Data(position),
+                (State::EndLineFeed, b'\n') => return Stop::End(position + 1),
+                _ => match self.step(byte) {
+                    Ok(state) => self.state = state,
+                    Err(violation) => return Stop::Violated(position, violation),
+                },
             }
             position += 1;
         }
-        ChunkProgress::More
+        Stop::More
     }
 
     /// The state after a byte that is not data.
@@ -136,7 +208,7 @@ impl Chunks {
     fn start_chunk(&mut self, size: u64) -> Result<State, Violation> {
         self.chunks += 1;
         self.bytes = self.bytes.saturating_add(size);
-        if self.chunks.saturating_sub(FREE_CHUNKS) > self.bytes / BYTES_PER_CHUNK {
+        if self.chunks.saturating_sub(FREE_CHUNKS).saturating_mul(self.bytes_per_chunk) > self.bytes {
             return Err(Violation::SmallChunks);
         }
         Ok(State::Data { left: size })

@@ -152,8 +152,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// 18 digits: beyond any body, and far from overflow.
-fn parse_length(value: &[u8]) -> Result<u64, Violation> {
+/// A `content-length`. 18 digits: beyond any body, and far from overflow.
+pub(crate) fn parse_length(value: &[u8]) -> Result<u64, Violation> {
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
         return Err(Violation::ContentLength);
     }

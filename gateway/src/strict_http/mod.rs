@@ -16,6 +16,8 @@ mod host;
 mod tracker;
 mod violation;
 
+pub(crate) use chunks::{Chunks, Taken};
+pub(crate) use head::parse_length;
 pub(crate) use violation::Violation;
 
 use std::future::Future;

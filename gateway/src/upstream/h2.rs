@@ -31,7 +31,7 @@ impl H2Slot {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let mut sender = self.sender(addr).await?;
-        sender.ready().await.map_err(|source| UpstreamError::Unsent { source })?;
+        sender.ready().await.map_err(|source| UpstreamError::Unsent { source: source.into() })?;
         sender.try_send_request(request).await.map_err(UpstreamError::from)
     }
 
@@ -51,7 +51,7 @@ impl H2Slot {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|source| UpstreamError::Unsent { source })?;
+            .map_err(|source| UpstreamError::Unsent { source: source.into() })?;
         tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%addr, %error, "the HTTP/2 connection to a replica ended");

@@ -6,9 +6,8 @@
 
 mod h1;
 mod h2;
-mod signal;
 
-pub(crate) use h1::{H1Body, H1Connection, H1Pool};
+pub(crate) use h1::{H1Body, H1Connection, H1Error, H1Pool, RequestHead};
 pub(crate) use h2::H2Slot;
 
 use std::net::SocketAddr;
@@ -36,22 +35,39 @@ pub(crate) enum UpstreamError {
     #[error("the connection closed before the request was sent: {source}")]
     Unsent {
         #[source]
-        source: hyper::Error,
+        source: ConnectionError,
     },
+    /// An earlier attempt has taken from the body.
+    #[error("a part of the body has been sent already")]
+    Consumed,
     /// The connection broke after the request was written, at least in part: it may have run.
     #[error("the connection broke: {source}")]
     Broken {
         #[source]
-        source: hyper::Error,
+        source: ConnectionError,
     },
+}
+
+/// What became of a connection, over either protocol.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) enum ConnectionError {
+    H1(#[from] H1Error),
+    H2(#[from] hyper::Error),
+}
+
+impl From<H1Error> for UpstreamError {
+    fn from(error: H1Error) -> Self {
+        Self::Broken { source: error.into() }
+    }
 }
 
 impl From<TrySendError<http::Request<RequestBody>>> for UpstreamError {
     fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
         if error.take_message().is_some() {
-            Self::Unsent { source: error.into_error() }
+            Self::Unsent { source: error.into_error().into() }
         } else {
-            Self::Broken { source: error.into_error() }
+            Self::Broken { source: error.into_error().into() }
         }
     }
 }
