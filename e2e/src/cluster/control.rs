@@ -20,8 +20,8 @@ pub(super) const SOCKET: &str = "/run/kferving/control.sock";
 /// Longest line: the status of every component with the ends of their logs is some kilobytes.
 pub(super) const LONGEST_LINE: u64 = 1 << 20;
 
-/// Stopping a component takes up to its grace period; all else is immediate.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// A part of the control plane that is started is waited for until it is ready; all else is immediate.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(200);
 
 /// What the supervisor is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

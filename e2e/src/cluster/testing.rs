@@ -1,6 +1,5 @@
 //! A cluster for a test, and a Kubernetes namespace of the test's own in it.
 
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +66,7 @@ impl TestCluster {
     ///
     /// # Panics
     /// When the namespace cannot be made, and as `test` does.
-    pub async fn in_namespace<T, F: Future<Output = T>>(&self, prefix: &str, test: impl FnOnce(String) -> F) -> T {
+    pub async fn in_namespace<T>(&self, prefix: &str, test: impl AsyncFnOnce(String) -> T) -> T {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let metadata = ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() };
         let made = namespaces.create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await;

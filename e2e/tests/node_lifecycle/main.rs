@@ -1,0 +1,7 @@
+//! What a cluster does to this machine, and what it survives. Run by `make e2e`, as root: not part of `cargo test`, because each
+//! test starts a whole cluster or stops parts of one.
+
+mod cli;
+mod leave_nothing;
+mod survive;
+mod traces;
