@@ -7,8 +7,9 @@ use bytes::Bytes;
 use half::{bf16, f16};
 use model_wrapper_protocol::{DataType, InferError, Tensor, TensorData};
 use ort::session::SessionInputValue;
-use ort::value::{DynTensorRef, PrimitiveTensorElementType, TensorRef};
+use ort::value::{DynTensor, PrimitiveTensorElementType, TensorRef};
 
+use crate::lent::{self, Lender};
 use crate::{element, strings};
 
 /// A value for the runtime. It borrows the tensor's bytes where they are aligned for their type; else they are copied once.
@@ -75,9 +76,8 @@ fn refused(tensor: &Tensor, error: &ort::Error) -> InferError {
     InferError::input(&tensor.name, "a tensor that ONNX Runtime takes", error.message().to_owned())
 }
 
-/// A copy of an output in the protocol's terms. The runtime's memory goes back to its arena at once, so that a slow reader of
-/// the response holds none of it.
-pub(crate) fn output(name: &str, value: &DynTensorRef<'_>) -> Result<Tensor, InferError> {
+/// An output in the protocol's terms. Its elements are lent where there is a `lender`, else copied.
+pub(crate) fn output(name: &str, value: DynTensor, lender: Option<&Lender>) -> Result<Tensor, InferError> {
     let datatype = element::datatype(*value.data_type())
         .ok_or_else(|| InferError::Internal(format!("output '{name}' has the type {}", value.data_type())))?;
     let shape = value
@@ -87,29 +87,35 @@ pub(crate) fn output(name: &str, value: &DynTensorRef<'_>) -> Result<Tensor, Inf
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| InferError::Internal(format!("output '{name}' has the shape {}", value.shape())))?;
     let data = match datatype {
-        DataType::Bytes => strings::read(value, value.shape().num_elements()).map(TensorData::Strings),
-        DataType::Bool => copy::<bool>(value),
-        DataType::Uint8 => copy::<u8>(value),
-        DataType::Uint16 => copy::<u16>(value),
-        DataType::Uint32 => copy::<u32>(value),
-        DataType::Uint64 => copy::<u64>(value),
-        DataType::Int8 => copy::<i8>(value),
-        DataType::Int16 => copy::<i16>(value),
-        DataType::Int32 => copy::<i32>(value),
-        DataType::Int64 => copy::<i64>(value),
-        DataType::Fp16 => copy::<f16>(value),
-        DataType::Bf16 => copy::<bf16>(value),
-        DataType::Fp32 => copy::<f32>(value),
-        DataType::Fp64 => copy::<f64>(value),
+        DataType::Bytes => strings::read(&value, value.shape().num_elements()).map(TensorData::Strings),
+        DataType::Bool => elements::<bool>(value, lender),
+        DataType::Uint8 => elements::<u8>(value, lender),
+        DataType::Uint16 => elements::<u16>(value, lender),
+        DataType::Uint32 => elements::<u32>(value, lender),
+        DataType::Uint64 => elements::<u64>(value, lender),
+        DataType::Int8 => elements::<i8>(value, lender),
+        DataType::Int16 => elements::<i16>(value, lender),
+        DataType::Int32 => elements::<i32>(value, lender),
+        DataType::Int64 => elements::<i64>(value, lender),
+        DataType::Fp16 => elements::<f16>(value, lender),
+        DataType::Bf16 => elements::<bf16>(value, lender),
+        DataType::Fp32 => elements::<f32>(value, lender),
+        DataType::Fp64 => elements::<f64>(value, lender),
     };
     let data =
         data.map_err(|error| InferError::Internal(format!("output '{name}' cannot be read: {}", error.message())))?;
     Ok(Tensor { name: name.to_owned(), datatype, shape, data })
 }
 
-fn copy<T: PrimitiveTensorElementType + NoUninit>(value: &DynTensorRef<'_>) -> ort::Result<TensorData> {
-    let (_, elements) = value.try_extract_tensor::<T>()?;
-    Ok(TensorData::Fixed(Bytes::copy_from_slice(bytemuck::cast_slice(elements))))
+fn elements<T: PrimitiveTensorElementType + NoUninit>(
+    value: DynTensor,
+    lender: Option<&Lender>,
+) -> ort::Result<TensorData> {
+    match lender {
+        Some(lender) => lender.bytes::<T>(value),
+        None => lent::copy::<T>(&value),
+    }
+    .map(TensorData::Fixed)
 }
 
 // The protocol's bytes are little-endian and are handed to the runtime as they are.

@@ -7,6 +7,7 @@ mod convert;
 mod element;
 mod error;
 mod external;
+mod lent;
 mod model;
 mod runtime;
 mod strings;

@@ -9,9 +9,10 @@ use model_wrapper_protocol::{Backend, Cancel, InferError, ModelMetadata, Tensor}
 use ort::ErrorCode;
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{NoSelectedOutputs, RunOptions, Session};
-use ort::value::DynTensorValueType;
+use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
+use ort::value::{DynTensor, DynTensorValueType};
 
+use crate::lent::Lender;
 use crate::{LoadError, Runtime, convert, element, external_files};
 
 /// What the platform is called in metadata, as KServe and Triton name it.
@@ -54,6 +55,7 @@ pub struct LoadOptions {
 /// A model in a session of its own.
 pub struct OnnxModel {
     session: Session,
+    lender: Lender,
     metadata: ModelMetadata,
     run: Arc<Run>,
 }
@@ -91,7 +93,9 @@ impl OnnxModel {
         let metadata = describe(&session, &options.name)?;
         let mut options = RunOptions::new().map_err(|error| refused(&error))?;
         options.set_log_level(LogLevel::Error).map_err(|error| refused(&error))?;
-        Ok(Self { session, metadata, run: Arc::new(Run { options, cancelled: AtomicBool::new(false) }) })
+        let lender = Lender::new(session.inner());
+        let run = Arc::new(Run { options, cancelled: AtomicBool::new(false) });
+        Ok(Self { session, lender, metadata, run })
     }
 }
 
@@ -117,17 +121,19 @@ impl Backend for OnnxModel {
             .iter()
             .map(|tensor| Ok((tensor.name.as_str(), convert::input(tensor)?)))
             .collect::<Result<Vec<_>, InferError>>()?;
-        let values = self
+        // Views: what an input is in may be an output too, and must live until that was read.
+        let views: Vec<_> = values.iter().map(|(name, value)| (*name, SessionInputValue::from(value.view()))).collect();
+        let mut answered = self
             .session
-            .run_with_options(values, &self.run.options)
+            .run_with_options(views, &self.run.options)
             .map_err(|error| failed(&error, self.run.cancelled.load(Ordering::SeqCst)))?;
-        let read = |name: &str| {
-            let value = values.get(name).ok_or_else(|| unknown_output(name, &self.metadata))?;
+        let mut read = |name: &str| {
+            let value = answered.remove(name).ok_or_else(|| unknown_output(name, &self.metadata))?;
             let tensor = value
-                .view()
                 .downcast::<DynTensorValueType>()
                 .map_err(|_| InferError::Internal(format!("the model gave no tensor as output '{name}'")))?;
-            convert::output(name, &tensor)
+            let lender = (!is_an_input(&tensor, &values)).then_some(&self.lender);
+            convert::output(name, tensor, lender)
         };
         if outputs.is_empty() {
             self.metadata.outputs.iter().map(|output| read(&output.name)).collect()
@@ -165,6 +171,13 @@ fn builder(runtime: &Runtime, options: &LoadOptions) -> ort::Result<SessionBuild
         // Threads may spin within a run, where the next operator comes at once, but not between runs: an idle replica costs no
         // CPU.
         .with_config_entry("session.force_spinning_stop", "1")?)
+}
+
+/// Whether an output is the memory of an input, which ends with the run: so it is where the graph names one as the other.
+fn is_an_input(output: &DynTensor, inputs: &[(&str, SessionInputValue<'_>)]) -> bool {
+    inputs.iter().any(|(_, input)| {
+        input.view().downcast::<DynTensorValueType>().is_ok_and(|input| input.data_ptr() == output.data_ptr())
+    })
 }
 
 fn describe(session: &Session, name: &str) -> Result<ModelMetadata, LoadError> {

@@ -75,6 +75,29 @@ fn an_empty_batch_is_answered_empty() {
 }
 
 #[test]
+fn outputs_outlive_later_runs_their_inputs_and_the_model() {
+    let mut model = fixture::load("shared.onnx");
+    let mut kept = Vec::new();
+    // More than a model lends at a time, and inputs that must be copied because of their alignment beside some that need not.
+    for run in 0..250u16 {
+        let values = vec![f32::from(run); 20_000];
+        let mut bytes = vec![0; usize::from(run % 2)];
+        bytes.extend_from_slice(bytemuck::cast_slice(&values));
+        let data = Bytes::from(bytes).slice(usize::from(run % 2)..);
+        let input = Tensor { data: TensorData::Fixed(data), ..floats("x", &[20_000], &values) };
+        kept.push(model.run(&[input], &[]).unwrap());
+    }
+    drop(model);
+    for (run, outputs) in kept.iter().enumerate() {
+        let expected = [("x", run as f32), ("doubled", 2.0 * run as f32), ("constant", 0.5)];
+        for (output, (name, value)) in outputs.iter().zip(expected) {
+            assert_eq!(output.name, name);
+            assert!(as_floats(output) == vec![value; 20_000], "run {run}: {name}");
+        }
+    }
+}
+
+#[test]
 fn inputs_that_do_not_fit_are_the_callers_fault() {
     let mut model = fixture::load("sum-and-scale.onnx");
     for inputs in [
