@@ -28,7 +28,7 @@ pub enum Command {
     /// Say why a model has its replicas, and what its next request would cost on each device
     Explain(ExplainArgs),
     /// Make a container image of a model and the server that answers for it
-    Package(PackageArgs),
+    Package(Box<PackageArgs>),
     /// Print the CustomResourceDefinitions of Model and WarmPool
     Crds(CrdsArgs),
 }

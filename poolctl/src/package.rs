@@ -6,16 +6,17 @@ mod model;
 mod push;
 mod report;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use poolctl_image::{Compression, ImageBuilder, ImageSummary, Program, Reference, StoredImage};
+use poolctl_image::{Compression, ImageBuilder, ImageError, ImageSummary, Program, Reference, StoredImage};
+use tempfile::TempDir;
 
 use crate::cli::{PackageArgs, Report};
 use crate::model_server::{self, RUNTIME_LIBRARY};
 use crate::show;
 use model::PackagedModel;
-use report::{Form, Packaged};
+use report::{Account, Form};
 
 /// Name of the program in the image, whatever it is called here.
 const PROGRAM: &str = "model-wrapper";
@@ -35,48 +36,64 @@ pub fn run(arguments: &PackageArgs) -> anyhow::Result<()> {
     };
     let base = arguments.from.as_deref().map(|path| open_base(path, &program)).transpose()?;
     let reference = reference(arguments, model.as_ref())?;
-    let builder = match arguments.compress {
-        0 => image::describe(&program, model.as_ref(), base).compression(Compression::None),
-        level => image::describe(&program, model.as_ref(), base).compression(Compression::Gzip(level)),
+    let compression = match arguments.compress {
+        0 => Compression::None,
+        level => Compression::Gzip(level),
     };
-    let packaged = write(arguments, &builder, &reference, &program)?;
+    let builder = image::describe(&program, model.as_ref(), base).compression(compression);
+    let target = Target::of(arguments)?;
+    let image = target.write(&builder, &reference)?;
+    if let Some(model) = &model {
+        model.is_unchanged()?;
+    }
+    let pushed = match &arguments.push {
+        None => None,
+        Some(registry) => {
+            let stored = StoredImage::find(&target.path, program.architecture(), &image.digest)?;
+            Some(show::runtime()?.block_on(push::push(&stored, registry))?)
+        }
+    };
+    let written = target.written();
+    let account = Account::new(&image, model.as_ref(), written, pushed.as_ref());
     let text = match arguments.report {
-        Some(Report::Json) => show::json(&packaged.with(model.as_ref()))?,
-        Some(Report::Yaml) => show::yaml(&packaged.with(model.as_ref()))?,
-        None => report::render(&packaged.with(model.as_ref())),
+        Some(Report::Json) => show::json(&account)?,
+        Some(Report::Yaml) => show::yaml(&account)?,
+        None => report::render(&account),
     };
     show::print(&text)
 }
 
-/// Writes to where the command line says, or where it only pushes, to a place that is gone afterwards.
-fn write(
-    arguments: &PackageArgs,
-    builder: &ImageBuilder,
-    reference: &Reference,
-    program: &Program,
-) -> anyhow::Result<Packaged> {
-    let temporary;
-    let (path, form) = match &arguments.output {
-        Some(path) => (path.clone(), Some(form_of(path))),
-        None => {
-            temporary =
-                tempfile::Builder::new().prefix("kferving-").tempdir().context("no private folder can be made")?;
-            (temporary.path().join("image.tar"), None)
+/// Where the image is written.
+struct Target {
+    path: PathBuf,
+    form: Form,
+    /// Where it is only pushed: the folder that it is in meanwhile.
+    temporary: Option<TempDir>,
+}
+
+// === impl Target ===
+
+impl Target {
+    fn of(arguments: &PackageArgs) -> anyhow::Result<Self> {
+        if let Some(path) = &arguments.output {
+            return Ok(Self { path: path.clone(), form: form_of(path), temporary: None });
         }
-    };
-    let image: ImageSummary = match form {
-        Some(Form::Layout) => builder.write_layout(&path, reference)?,
-        Some(Form::Archive) | None => builder.write_archive(&path, reference)?,
-    };
-    let written = form.map(|form| (arguments.output.clone().unwrap_or_default(), form));
-    let pushed = match &arguments.push {
-        None => None,
-        Some(target) => {
-            let stored = StoredImage::find(&path, program.architecture(), &image.digest)?;
-            Some(show::runtime()?.block_on(push::push(&stored, target))?)
+        let temporary = tempfile::Builder::new().prefix("kferving-").tempdir();
+        let temporary = temporary.context("no private folder can be made")?;
+        Ok(Self { path: temporary.path().join("image.tar"), form: Form::Archive, temporary: Some(temporary) })
+    }
+
+    fn write(&self, builder: &ImageBuilder, reference: &Reference) -> Result<ImageSummary, ImageError> {
+        match self.form {
+            Form::Archive => builder.write_archive(&self.path, reference),
+            Form::Layout => builder.write_layout(&self.path, reference),
         }
-    };
-    Ok(Packaged { image, written, pushed })
+    }
+
+    /// What stays.
+    fn written(&self) -> Option<(&Path, Form)> {
+        self.temporary.is_none().then_some((self.path.as_path(), self.form))
+    }
 }
 
 /// A path that ends in a slash, or is a folder, becomes an image layout.

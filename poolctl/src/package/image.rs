@@ -63,7 +63,7 @@ pub(super) fn describe(program: &Program, model: Option<&PackagedModel>, base: O
 
 fn layer_of(model: &PackagedModel) -> Layer {
     let layer = Layer::new(format!("model {}", model.name));
-    [&model.file].into_iter().chain(&model.external).fold(layer, |layer, file| {
+    model.files().fold(layer, |layer, file| {
         layer.file(format!("{MODEL_FOLDER}/{file}"), model.folder.join(file), Attributes::DATA)
     })
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use poolctl_api::ModelFormat;
@@ -30,7 +31,12 @@ pub(super) struct PackagedModel {
     pub(super) external: Vec<String>,
     /// Where its files are.
     pub(super) folder: PathBuf,
+    /// As the files were when it was looked at.
+    seen: Vec<Seen>,
 }
+
+/// What tells whether a file was changed.
+type Seen = (u64, SystemTime);
 
 /// Finds the model at `path`, loads it once with the program that is to serve it, and says what it is made of.
 ///
@@ -49,6 +55,7 @@ pub(super) fn look_at(
     };
     check_name(&name)?;
     let format = ModelFormat::Onnx;
+    let before = seen(&path)?;
     let environment = [(RUNTIME_VARIABLE.to_owned(), library.display().to_string())].into();
     let inspector = Inspector::new(server, environment);
     let mut answers = show::runtime()?.block_on(inspector.inspect(format, vec![path.clone()]));
@@ -58,9 +65,40 @@ pub(super) fn look_at(
         .map_err(|reason| anyhow::anyhow!("the model {} cannot be packaged: {reason}", path.display()))?;
     let file = path.file_name().and_then(|name| name.to_str()).with_context(|| not_text(&path))?.to_owned();
     let external = external.iter().map(|path| path.to_str().map(str::to_owned).with_context(|| not_text(path)));
-    let external = external.collect::<anyhow::Result<_>>()?;
+    let external = external.collect::<anyhow::Result<Vec<String>>>()?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    Ok(PackagedModel { name, format, digest, file, external, folder })
+    let others = external.iter().map(|file| seen(&folder.join(file)));
+    let seen = [Ok(before)].into_iter().chain(others).collect::<anyhow::Result<_>>()?;
+    Ok(PackagedModel { name, format, digest, file, external, folder, seen })
+}
+
+// === impl PackagedModel ===
+
+impl PackagedModel {
+    /// Its files, relative to its folder.
+    pub(super) fn files(&self) -> impl Iterator<Item = &String> {
+        [&self.file].into_iter().chain(&self.external)
+    }
+
+    /// To be asked when its files have been read: whether they are still those that were looked at.
+    ///
+    /// # Errors
+    /// A file was changed meanwhile, so that the digest in the image's labels may be another's.
+    pub(super) fn is_unchanged(&self) -> anyhow::Result<()> {
+        for (file, before) in self.files().zip(&self.seen) {
+            let path = self.folder.join(file);
+            if seen(&path)? != *before {
+                bail!("{} was changed while it was packaged: try again", path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn seen(path: &Path) -> anyhow::Result<Seen> {
+    let metadata = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let modified = metadata.modified().with_context(|| format!("{} has no time of change", path.display()))?;
+    Ok((metadata.len(), modified))
 }
 
 /// The model's file: `path` itself, or in a folder `model.onnx`, else the only one.
@@ -149,6 +187,25 @@ mod tests {
         fs::write(digits.join("model.onnx"), "").expect("a file");
         assert_eq!(name_of(&digits.join("model.onnx")).expect("a name"), "digits");
         assert_eq!(name_of(Path::new("x/resnet.onnx")).expect("a name"), "resnet");
+    }
+
+    #[test]
+    fn a_model_that_is_changed_meanwhile_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.onnx");
+        fs::write(&path, "one").expect("a file");
+        let model = PackagedModel {
+            name: "a".to_owned(),
+            format: ModelFormat::Onnx,
+            digest: String::new(),
+            file: "a.onnx".to_owned(),
+            external: Vec::new(),
+            folder: folder.path().to_owned(),
+            seen: vec![seen(&path).expect("it is there")],
+        };
+        model.is_unchanged().expect("nobody changed it");
+        fs::write(&path, "another").expect("a file");
+        assert!(model.is_unchanged().expect_err("it is longer").to_string().contains("was changed while"));
     }
 
     #[test]

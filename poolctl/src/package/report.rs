@@ -1,7 +1,7 @@
 //! What is said about an image that was made.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use poolctl_image::{ImageSummary, LayerOrigin};
 use serde::Serialize;
@@ -20,14 +20,7 @@ pub(super) enum Form {
     Layout,
 }
 
-/// An image that was made, and where it went.
-pub(super) struct Packaged {
-    pub(super) image: ImageSummary,
-    pub(super) written: Option<(PathBuf, Form)>,
-    pub(super) pushed: Option<Pushed>,
-}
-
-/// All that is said.
+/// All that is said about an image that was made.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Account<'a> {
@@ -54,16 +47,18 @@ struct Written<'a> {
     form: Form,
 }
 
-// === impl Packaged ===
+// === impl Account ===
 
-impl Packaged {
-    pub(super) fn with<'a>(&'a self, model: Option<&'a PackagedModel>) -> Account<'a> {
-        Account {
-            image: &self.image,
-            model: model.map(|model| Model { name: &model.name, format: model.format.as_str(), digest: &model.digest }),
-            written: self.written.as_ref().map(|(path, form)| Written { path, form: *form }),
-            pushed: self.pushed.as_ref(),
-        }
+impl<'a> Account<'a> {
+    pub(super) fn new(
+        image: &'a ImageSummary,
+        model: Option<&'a PackagedModel>,
+        written: Option<(&'a Path, Form)>,
+        pushed: Option<&'a Pushed>,
+    ) -> Self {
+        let model =
+            model.map(|model| Model { name: &model.name, format: model.format.as_str(), digest: &model.digest });
+        Self { image, model, written: written.map(|(path, form)| Written { path, form }), pushed }
     }
 }
 

@@ -130,8 +130,8 @@ impl Running {
     /// Options of the mount that its root is.
     pub(crate) fn root_options(&self) -> Vec<String> {
         let mounts = fs::read_to_string(self.process().join("mountinfo")).unwrap();
-        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let root = fields.filter(|fields| fields[4] == "/").next_back().unwrap();
+        let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let root = fields.rfind(|fields| fields[4] == "/").unwrap();
         root[5].split(',').map(str::to_owned).collect()
     }
 

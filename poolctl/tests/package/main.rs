@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
 
 mod container;
+mod registry;
 mod support;
 
 mod contents;

@@ -1,91 +1,13 @@
-//! Images that are pushed to a registry: the reference implementation of the distribution specification.
+//! Images that are pushed to a registry.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
-use e2e::components::{Cache, Component};
-use e2e::process::Progress;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
-use crate::support::{PATIENCE, digits, document, package, report, stderr};
-
-/// A registry that is killed when it is dropped.
-struct Registry {
-    child: Child,
-    address: SocketAddr,
-    folder: TempDir,
-}
+use crate::registry::{Registry, proxy_to};
+use crate::support::{digits, document, package, report, stderr};
 
 /// `poolctl` and password `secret`, as `htpasswd -B` writes it.
 const HTPASSWD: &str = "poolctl:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
-
-// === impl Registry ===
-
-impl Registry {
-    fn start(authentication: &Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let configuration = json!({
-            "version": "0.1",
-            "log": {"level": "info"},
-            "storage": {"filesystem": {"rootdirectory": folder.path().join("data")}},
-            "http": {"addr": "127.0.0.1:0"},
-            "auth": authentication,
-        });
-        // YAML is a superset of JSON
-        let path = folder.path().join("config.yml");
-        std::fs::write(&path, configuration.to_string()).unwrap();
-        let mut command = Command::new(program());
-        command.arg("serve").arg(path).env("OTEL_TRACES_EXPORTER", "none");
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = Vec::new();
-        let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, rest) = line.split_once("listening on ").unwrap_or_default();
-            let address = rest.split([' ', '"', ',']).next().and_then(|address| address.parse().ok());
-            said.push(line);
-            address
-        });
-        let Some(address) = address else {
-            panic!("the registry ended with {}: {said:?}", child.wait().unwrap());
-        };
-        // it must never wait for a reader
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, folder }
-    }
-
-    /// Media type and content of what is there.
-    fn get(&self, path: &str) -> (String, Vec<u8>) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let accept = "accept: application/vnd.oci.image.manifest.v1+json, */*";
-        write!(stream, "GET {path} HTTP/1.0\r\nhost: {}\r\n{accept}\r\n\r\n", self.address).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
-        let (head, content) = (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec());
-        assert!(head.split(' ').nth(1) == Some("200"), "{path}: {head}");
-        let media_type = head.lines().find_map(|line| line.strip_prefix("Content-Type: ")).unwrap_or_default();
-        (media_type.to_owned(), content)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The registry's program, built if it is not in the cache yet.
-fn program() -> PathBuf {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ensure = async { Cache::open()?.ensure(&[Component::Registry], &Progress::stderr()).await };
-    runtime.block_on(ensure).unwrap().path("registry").unwrap()
-}
 
 fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
@@ -122,7 +44,6 @@ fn what_is_pushed_can_be_pulled_and_is_pushed_once() {
     // of another model of the same server, its own layer and configuration
     let other = report(package().arg(digits()).args(["--name", "other", "--push", &target, "--tag", "other:v1"]));
     assert_eq!((&other["pushed"]["uploaded"], &other["pushed"]["present"]), (&json!(1), &json!(3)));
-    assert!(registry.folder.path().join("data").is_dir());
 }
 
 #[test]
@@ -150,4 +71,29 @@ fn credentials_are_those_of_docker_login() {
     }
     let output = push(Some("poolctl:secret"));
     assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn other_machines_are_spoken_to_through_tls_and_must_prove_who_they_are() {
+    const NAME: &str = "registry.example";
+    let registry = Registry::with_tls(NAME);
+    let proxy = format!("http://{}", proxy_to(registry.address));
+    let push = |authority: Option<std::path::PathBuf>| {
+        let mut command = package();
+        command.args(["--push", &format!("{NAME}/team/wrapper:v1")]).env("HTTPS_PROXY", &proxy).env_remove("NO_PROXY");
+        // where it is not the system's, the authorities that are trusted are in this file
+        command.envs(authority.map(|path| ("SSL_CERT_FILE", path)));
+        command.output().unwrap()
+    };
+    let output = push(None);
+    assert!(!output.status.success());
+    let said = stderr(&output);
+    assert!(
+        said.contains(&format!("{NAME} does not answer as a registry: ")) && said.contains("certificate"),
+        "{said}"
+    );
+    let output = push(Some(registry.authority()));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(&format!("pushed to {NAME}/team/wrapper@sha256:")), "{said}");
 }

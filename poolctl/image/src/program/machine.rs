@@ -5,7 +5,9 @@ use std::io::Read;
 use std::path::Path;
 
 use goblin::elf::Elf;
-use goblin::elf::header::{EM_AARCH64, EM_RISCV, EM_X86_64, SIZEOF_IDENT, machine_to_str};
+use goblin::elf::header::{
+    EI_CLASS, EI_DATA, ELFCLASS64, ELFDATA2LSB, EM_AARCH64, EM_RISCV, EM_X86_64, SIZEOF_IDENT, machine_to_str,
+};
 use oci_spec::image::Arch;
 
 use super::ProgramError;
@@ -23,12 +25,11 @@ pub(super) fn of(path: &Path) -> Result<Arch, ProgramError> {
         return Err(not_elf());
     }
     let header = Elf::parse_header(&start).map_err(|_| not_elf())?;
-    let is_64_bit_little_endian = header.container().is_ok_and(|container| container.is_big())
-        && header.endianness().is_ok_and(|order| order.is_little());
+    let is_64_bit = header.e_ident[EI_CLASS] == ELFCLASS64 && header.e_ident[EI_DATA] == ELFDATA2LSB;
     match header.e_machine {
-        EM_X86_64 if is_64_bit_little_endian => Ok(Arch::Amd64),
-        EM_AARCH64 if is_64_bit_little_endian => Ok(Arch::ARM64),
-        EM_RISCV if is_64_bit_little_endian => Ok(Arch::RISCV64),
+        EM_X86_64 if is_64_bit => Ok(Arch::Amd64),
+        EM_AARCH64 if is_64_bit => Ok(Arch::ARM64),
+        EM_RISCV if is_64_bit => Ok(Arch::RISCV64),
         other => Err(ProgramError::Machine { path: path.to_owned(), machine: machine_to_str(other).to_owned() }),
     }
 }

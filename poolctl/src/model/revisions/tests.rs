@@ -8,7 +8,7 @@ const GPU_MISSING: &str = "replicas of this machine run on: cpu; nothing runs fo
 
 fn loadable(path: &str) -> Resolved {
     let metadata = json!({"name": "file-stem", "inputs": []});
-    let inspection = Inspection { digest: "sha256:ab".to_owned(), metadata };
+    let inspection = Inspection { digest: "sha256:ab".to_owned(), external: Vec::new(), metadata };
     Resolved::Loadable { path: PathBuf::from(path), inspection }
 }
 
