@@ -109,6 +109,8 @@ impl ControlPlane {
         let ports = ReservedPorts::fill(settings.bind, &mut settings.ports)?;
         let pki = Pki::open(&settings.pki(), &settings.serving_names())?;
         let server = server_of(&settings);
+        // Those of an earlier start may name another port.
+        let _ = std::fs::remove_dir_all(settings.kubeconfigs());
         for identity in [Identity::Admin, Identity::ControllerManager, Identity::Scheduler] {
             kubeconfig::write(&settings.kubeconfig(&identity), &server, &pki, &identity)?;
         }
@@ -229,10 +231,16 @@ async fn healthy(client: Client, part: Part) -> Result<(), String> {
     let request = http::Request::get(part.health()).body(Vec::new()).map_err(|error| error.to_string())?;
     match tokio::time::timeout(PROBE_WITHIN, client.request_text(request)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) => Err(format!("{} {}", status.code, status.message)),
+        Ok(Err(kube::Error::Api(status))) => Err(format!("{}: {}", status.code, failed_checks(&status.message))),
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("no answer within {PROBE_WITHIN:?}")),
     }
+}
+
+/// What of a health report says no: it has a line per check, `[+]` or `[-]` and its name.
+fn failed_checks(report: &str) -> String {
+    let failed: Vec<&str> = report.lines().filter_map(|line| line.strip_prefix("[-]")?.split(' ').next()).collect();
+    if failed.is_empty() { report.trim().to_owned() } else { format!("not yet {}", failed.join(", ")) }
 }
 
 /// An error with its causes: the outer ones of a client only say that something went wrong.

@@ -101,7 +101,7 @@ impl Pki {
         let both = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let mut serving = CertificateParams::new(names).map_err(|source| certificate("the apiserver", source))?;
         serving.distinguished_name = name("kube-apiserver", None);
-        this.keep("serving", &sign(&this.authority, usable_for(serving, &both))?)?;
+        this.keep("serving", &sign(&this.authority, &usable_for(serving, &both))?)?;
         this.keep("kubelet-client", &this.issue("kube-apiserver-kubelet-client", Some("system:masters"))?)?;
         this.keep("etcd-client", &this.issue("kube-apiserver-etcd-client", None)?)?;
         this.keep("front-proxy-client", &client(&front_proxy_authority, FRONT_PROXY, None)?)?;
@@ -162,7 +162,7 @@ fn client(
 ) -> Result<ClientCertificate, ControlPlaneError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = name(user, group);
-    sign(authority, usable_for(params, &[ExtendedKeyUsagePurpose::ClientAuth]))
+    sign(authority, &usable_for(params, &[ExtendedKeyUsagePurpose::ClientAuth]))
 }
 
 fn usable_for(mut params: CertificateParams, purposes: &[ExtendedKeyUsagePurpose]) -> CertificateParams {
@@ -172,7 +172,7 @@ fn usable_for(mut params: CertificateParams, purposes: &[ExtendedKeyUsagePurpose
     params
 }
 
-fn sign(authority: &Issuer<'_, KeyPair>, params: CertificateParams) -> Result<ClientCertificate, ControlPlaneError> {
+fn sign(authority: &Issuer<'_, KeyPair>, params: &CertificateParams) -> Result<ClientCertificate, ControlPlaneError> {
     let of = format!("{:?}", params.distinguished_name.get(&DnType::CommonName));
     let failed = |source| ControlPlaneError::Certificate { of: of.clone(), source };
     let key = KeyPair::generate().map_err(failed)?;

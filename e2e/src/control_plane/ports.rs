@@ -40,7 +40,7 @@ impl ReservedPorts {
 }
 
 /// A free port of `address`, and the socket that holds it.
-pub(crate) fn reserve(address: IpAddr) -> rustix::io::Result<(u16, OwnedFd)> {
+fn reserve(address: IpAddr) -> rustix::io::Result<(u16, OwnedFd)> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseport(&socket, true)?;

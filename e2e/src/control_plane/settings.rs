@@ -113,9 +113,14 @@ impl ControlPlaneSettings {
         self.state.join("etcd")
     }
 
+    /// Folder of the kubeconfigs.
+    pub(super) fn kubeconfigs(&self) -> PathBuf {
+        self.state.join("kubeconfig")
+    }
+
     /// File of an identity's kubeconfig.
     pub(super) fn kubeconfig(&self, identity: &Identity) -> PathBuf {
-        self.state.join("kubeconfig").join(format!("{}.yaml", identity.file_stem()))
+        self.kubeconfigs().join(format!("{}.yaml", identity.file_stem()))
     }
 
     /// Everything that clients may call the apiserver by.

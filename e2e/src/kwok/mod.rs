@@ -80,9 +80,9 @@ pub enum KwokError {
 // === impl KwokSettings ===
 
 impl Default for KwokSettings {
-    /// Four nodes: spreading and affinity are worth something from two on; 50 writes a second to each restless pod.
+    /// Four nodes: spreading and affinity are worth something from two on; 20 writes a second to each restless pod.
     fn default() -> Self {
-        Self { nodes: 4, beat: Duration::from_millis(20) }
+        Self { nodes: 4, beat: Duration::from_millis(50) }
     }
 }
 

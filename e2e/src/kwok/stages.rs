@@ -55,44 +55,34 @@ conditions:
 /// All stages, as the YAML documents that kwok reads.
 pub(super) fn document(beat: Duration) -> String {
     let ready = r#".status.conditions.[] | select( .type == "Ready" ) | .status"#;
-    let exists = json!({"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"});
-    let deleted = json!({"key": ".metadata.deletionTimestamp", "operator": "Exists"});
-    let phase = |phase: &str| json!({"key": ".status.phase", "operator": "In", "values": [phase]});
     let not_ready = json!({"key": ready, "operator": "NotIn", "values": ["True"]});
-    let stages = [
-        stage("node-ready", "Node", json!({"matchExpressions": [not_ready]}), json!({"statusTemplate": NODE_READY})),
-        stage(
-            "pod-ready",
-            "Pod",
-            json!({"matchExpressions": [exists, phase("Pending"), not_ready]}),
-            json!({"statusTemplate": POD_READY}),
-        ),
-        stage(
-            "pod-gone",
-            "Pod",
-            json!({"matchExpressions": [deleted]}),
-            json!({"finalizers": {"empty": true}, "delete": true}),
-        ),
-        {
-            let selector = json!({
-                "matchLabels": {RESTLESS: "true"},
-                "matchExpressions": [exists, phase("Running")],
-            });
-            let mut stage = stage("pod-beat", "Pod", selector, json!({"statusTemplate": POD_BEAT}));
-            stage["spec"]["delay"] =
-                json!({"durationMilliseconds": u64::try_from(beat.as_millis()).unwrap_or(u64::MAX)});
-            stage
-        },
-    ];
+    let deletion = |operator: &str| json!({"key": ".metadata.deletionTimestamp", "operator": operator});
+    let phase = |phase: &str| json!({"key": ".status.phase", "operator": "In", "values": [phase]});
+    let writes = |template: &str| json!({"statusTemplate": template});
+
+    let node_ready = stage("node-ready", "Node", json!({"matchExpressions": [not_ready]}), writes(NODE_READY));
+    let pending = json!({"matchExpressions": [deletion("DoesNotExist"), phase("Pending"), not_ready]});
+    let pod_ready = stage("pod-ready", "Pod", pending, writes(POD_READY));
+    let going = json!({"matchExpressions": [deletion("Exists")]});
+    let pod_gone = stage("pod-gone", "Pod", going, json!({"delete": true}));
+    let restless = json!({
+        "matchLabels": {RESTLESS: "true"},
+        "matchExpressions": [deletion("DoesNotExist"), phase("Running")],
+    });
+    let mut pod_beat = stage("pod-beat", "Pod", restless, writes(POD_BEAT));
+    pod_beat["spec"]["delay"] = json!({"durationMilliseconds": u64::try_from(beat.as_millis()).unwrap_or(u64::MAX)});
     // JSON is YAML: no writer has to quote the templates.
-    stages.map(|stage| stage.to_string()).join("\n---\n")
+    [node_ready, pod_ready, pod_gone, pod_beat].map(|stage| stage.to_string()).join("\n---\n")
 }
 
 fn stage(name: &str, kind: &str, selector: Value, next: Value) -> Value {
-    json!({
+    let mut stage = json!({
         "apiVersion": "kwok.x-k8s.io/v1alpha1",
         "kind": "Stage",
         "metadata": {"name": name},
-        "spec": {"resourceRef": {"apiGroup": "v1", "kind": kind}, "selector": selector, "next": next},
-    })
+        "spec": {"resourceRef": {"apiGroup": "v1", "kind": kind}},
+    });
+    stage["spec"]["selector"] = selector;
+    stage["spec"]["next"] = next;
+    stage
 }

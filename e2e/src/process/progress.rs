@@ -92,9 +92,9 @@ impl Progress {
 impl Step {
     /// What it is at, or why it is not done yet.
     pub fn note(&self, detail: &str) {
+        let detail = detail.lines().next().unwrap_or_default();
         if let Some(line) = &self.line {
-            let first = detail.lines().next().unwrap_or_default().to_owned();
-            return line.set_message(first);
+            return line.set_message(detail.to_owned());
         }
         let mut reminded = self.reminded.lock();
         if reminded.elapsed() >= REMIND_AFTER {

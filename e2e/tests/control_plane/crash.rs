@@ -1,13 +1,13 @@
 //! Components of the control plane that die in the middle of claims.
 //!
-//! Each test has a control plane of its own, beside the one that the other tests go on using.
+//! They have a control plane of their own, beside the one that the other tests go on using.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use e2e::control_plane::Part;
+use anyhow::{Context as _, Result, bail, ensure};
+use e2e::control_plane::{ControlPlane, Part};
 use e2e::process::Progress;
 use futures::StreamExt as _;
 use futures::future::{join_all, try_join_all};
@@ -25,21 +25,28 @@ const CLAIMANTS: usize = 3;
 /// How long a claimant waits for an answer: what is not answered by then is unknown.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-pub(crate) async fn claims_survive_the_death_of_etcd(place: Arc<Place>) -> Result<()> {
-    claims_survive(&place, Part::Etcd).await
-}
-
-pub(crate) async fn claims_survive_the_death_of_the_apiserver(place: Arc<Place>) -> Result<()> {
-    claims_survive(&place, Part::Apiserver).await
+pub(crate) async fn claims_survive_the_death_of_any_part(place: Arc<Place>) -> Result<()> {
+    let (control_plane, processes) = place.shared.another("crash").await?;
+    for part in [Part::Etcd, Part::Apiserver] {
+        claims_survive(&control_plane, part).await.with_context(|| part.name())?;
+    }
+    for part in [Part::ControllerManager, Part::Scheduler] {
+        control_plane.kill(part).await;
+        control_plane.restart(part, &Progress::silent()).await?;
+    }
+    // The controllers work again as well: a namespace gets its account.
+    create_namespace(&control_plane.client(), "after").await?;
+    ensure!(processes.dead().is_none(), "{:?}", processes.dead());
+    control_plane.stop().await;
+    ensure!(processes.all().iter().all(|process| !process.is_running()), "{processes:?}");
+    Ok(())
 }
 
 /// Claims are made before, while and after the part dies and is started again. In the end every pod has one owner, it is the
 /// claimant who believes so, and whoever watched has seen it.
-async fn claims_survive(place: &Place, part: Part) -> Result<()> {
-    let (control_plane, processes) = place.shared.another(part.name()).await?;
-    let client = control_plane.client();
-    let namespace = create_namespace(&client, "crash").await?;
-    let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+async fn claims_survive(control_plane: &ControlPlane, part: Part) -> Result<()> {
+    let namespace = create_namespace(&control_plane.client(), "crash").await?;
+    let api: Api<Pod> = Api::namespaced(control_plane.client(), &namespace);
     let names: Vec<String> = (0..PODS).map(|number| format!("warm-{number:02}")).collect();
     let pool = try_join_all(names.iter().map(|name| pods::create(&api, name, Status::Still))).await?;
     let seen = watch(api.clone());
@@ -49,8 +56,7 @@ async fn claims_survive(place: &Place, part: Part) -> Result<()> {
     let (_, ()) = tokio::join!(claim_all(&api, before), control_plane.kill(part));
     let dead = claim_all(&api, during).await;
     ensure!(dead.iter().all(|outcome| matches!(outcome, Outcome::Unknown(_))), "answered by nobody: {dead:?}");
-    control_plane.restart(part, &Progress::stderr()).await?;
-    ensure!(processes.dead().is_none(), "{:?}", processes.dead());
+    control_plane.restart(part, &Progress::silent()).await?;
 
     let settled = (0..CLAIMANTS).map(|claimant| {
         let (api, pool) = (&api, before.iter().chain(during).chain(after));
@@ -59,21 +65,17 @@ async fn claims_survive(place: &Place, part: Part) -> Result<()> {
     let beliefs = try_join_all(settled).await?;
     for (index, pod) in pool.iter().enumerate() {
         let believers: Vec<usize> = (0..CLAIMANTS).filter(|claimant| beliefs[*claimant][index]).collect();
-        let [owner] = believers[..] else { anyhow::bail!("{} has the owners {believers:?}", pod.name_any()) };
+        let [owner] = believers[..] else { bail!("{} has the owners {believers:?}", pod.name_any()) };
         let stored = api.get(&pod.name_any()).await?;
         ensure!(stored.metadata.uid == pod.metadata.uid, "{} is another pod", pod.name_any());
         ensure!(pods::claim_id(&stored) == Some(&*claim_of(owner, pod)), "{stored:?} is not {owner}'s");
     }
     eventually("the watch to have seen every claim", || async {
         let seen = seen.pods.lock();
-        let claimed = seen.iter().filter(|(_, state)| state.as_deref() == Some("claimed")).count();
+        let claimed = seen.values().filter(|state| state.as_deref() == Some("claimed")).count();
         if claimed == PODS { Ok(()) } else { Err(format!("{claimed} of {PODS}")) }
     })
-    .await?;
-    // The controllers work again as well: a namespace gets its account.
-    create_namespace(&client, "after").await?;
-    control_plane.stop().await;
-    Ok(())
+    .await
 }
 
 /// Every claimant goes for every pod once; nobody waits for an answer longer than [`ANSWER_WITHIN`].

@@ -97,7 +97,9 @@ pub(crate) async fn unknown_fields_are_refused_when_strict(place: Arc<Place>) ->
 pub(crate) async fn what_is_wrong_is_named(place: Arc<Place>) -> Result<()> {
     let source = |rest: Value| {
         let mut spec = json!({"storageUri": "s3://models/digits.onnx"});
-        spec.as_object_mut().zip(rest.as_object()).map(|(spec, rest)| spec.extend(rest.clone()));
+        if let (Some(spec), Value::Object(rest)) = (spec.as_object_mut(), rest) {
+            spec.extend(rest);
+        }
         model("wrong", spec)
     };
     let long = "m".repeat(54);
@@ -224,11 +226,17 @@ spec:
 "#;
 
 fn model(name: &str, spec: Value) -> Value {
-    json!({"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": name}, "spec": spec})
+    object("Model", name, spec)
 }
 
 fn pool(name: &str, spec: Value) -> Value {
-    json!({"apiVersion": API_VERSION, "kind": "WarmPool", "metadata": {"name": name}, "spec": spec})
+    object("WarmPool", name, spec)
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    let mut object = json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}});
+    object["spec"] = spec;
+    object
 }
 
 /// Creates an object as it was written, through no type of ours that could lose a field on the way.

@@ -125,7 +125,7 @@ impl Claims {
 
     /// A pod of the pool that kwok made Ready, and a wrapper that stands for it.
     async fn warm_pod(&self, api: &Api<Pod>, name: &str) -> Result<Pod> {
-        pods::create(api, name, Status::Restless).await?;
+        pods::create(api, name, Status::Still).await?;
         let pod = pods::ready(api, name).await?;
         self.wrappers.start(&pod).await?;
         Ok(pod)

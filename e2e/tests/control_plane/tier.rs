@@ -111,7 +111,7 @@ impl Shared {
         let settings = settings(&self.folder.path().join(name));
         std::fs::create_dir_all(&settings.state)?;
         let control_plane =
-            ControlPlane::start(&self.binaries, settings, Arc::clone(&processes), &Progress::stderr()).await?;
+            ControlPlane::start(&self.binaries, settings, Arc::clone(&processes), &Progress::silent()).await?;
         Ok((control_plane, processes))
     }
 
