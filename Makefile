@@ -10,8 +10,8 @@ help: ## This list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: tools ## Start the stack with the example models, ask each for a prediction from zero (CHECK=1: then stop).
-	$(PYTHON) examples/setup.py runtime models clients && cargo build --release --locked -p poolctl -p model-wrapper
-	$(VENV) examples/demo.py --poolctl target/release/poolctl $(if $(CHECK),--check)
+	$(PYTHON) examples/setup.py runtime models clients && cargo build --profile demo --locked -p poolctl -p model-wrapper
+	$(VENV) examples/demo.py --poolctl target/demo/poolctl $(if $(CHECK),--check)
 
 test: models ## Every test.
 	cargo test --workspace --locked
