@@ -25,6 +25,10 @@ use crate::cluster::{Cluster, Place};
 use crate::components::{Binaries, Cache};
 use crate::process::Progress;
 
+/// Cases that wait for an ingress and run side by side, to see whether they still do. Each has a pod or two that start and then
+/// idle.
+const WAITING_SIDE_BY_SIDE: usize = 8;
+
 /// Options of `cluster conformance`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
@@ -112,8 +116,11 @@ pub async fn report(
     step.done(&format!("{} imported, {} there already", imported.new, imported.known));
 
     let client = cluster.client().await?;
-    let fixtures = Fixtures::of(client.clone(), &objects(&binaries, suite)).await?;
+    let kept = place.data("conformance-settings.json");
+    let mut fixtures = Fixtures::of(client.clone(), &objects(&binaries, suite), kept).await?;
     let class = arguments.ingress_class.clone().unwrap_or_else(|| fixtures.ingress_class());
+    let target = Target { ingress_class: class.clone(), ingress_endpoint: arguments.ingress_endpoint.clone() };
+    fixtures.set(suite.settings(&target));
     let rig = Rig {
         cluster: &cluster,
         fixtures: &fixtures,
@@ -122,7 +129,6 @@ pub async fn report(
     };
     fixtures.lay().await?;
     let bounds = bounds(arguments);
-    let target = Target { ingress_class: class.clone(), ingress_endpoint: arguments.ingress_endpoint.clone() };
     let began = Instant::now();
     let runner = Runner {
         suite,
@@ -137,7 +143,7 @@ pub async fn report(
     };
     let outcome = results(&client, &class, runner, arguments).await;
     // Whatever came of it, the cluster is left as it was found; the first error is the one to tell.
-    let cleared = fixtures.clear().await;
+    let cleared = fixtures.take_away().await;
     let Results { tests, waiting, processes } = outcome?;
     cleared?;
     let report = Report {
@@ -225,6 +231,7 @@ async fn cases(mut runner: Runner<'_, Rig<'_>>, arguments: &Arguments) -> anyhow
     }
     match arguments.waiting {
         Waiting::Check if !held_back.is_empty() => {
+            runner.parallel = runner.parallel.max(WAITING_SIDE_BY_SIDE);
             let wanted = Selection::Only(held_back.clone());
             tests.extend(runner.run(wanted, held_back, bounds.waiting_case).await?.into_results());
         }

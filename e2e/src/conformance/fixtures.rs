@@ -60,24 +60,43 @@ pub(super) struct Fixtures {
     objects: Vec<DynamicObject>,
     /// Serving's settings before the suite.
     settings: Settings,
+    /// What the suite wants of them: ConfigMap, key, value.
+    changes: Vec<(&'static str, &'static str, String)>,
+    /// Where those before the suite are kept while it runs: a runner that is killed restores nothing, the next one does.
+    kept: PathBuf,
 }
 
 // === impl Fixtures ===
 
 impl Fixtures {
-    /// Of these YAML files. Nothing is created yet.
+    /// Of these YAML files. Nothing is created yet. Serving's settings are written to `kept`, or, where an earlier run was cut short,
+    /// read from it.
     ///
     /// # Errors
     /// When a file is not of that form, or the cluster does not tell Serving's settings.
-    pub(super) async fn of(client: Client, files: &[PathBuf]) -> Result<Self, FixtureError> {
+    pub(super) async fn of(client: Client, files: &[PathBuf], kept: PathBuf) -> Result<Self, FixtureError> {
         let mut objects = vec![namespace()];
         for path in files {
             let file = |reason: String| FixtureError::File { path: path.clone(), reason };
             let text = std::fs::read_to_string(path).map_err(|error| file(error.to_string()))?;
             objects.extend(parse(&text).map_err(file)?);
         }
-        let settings = settings(&client).await?;
-        Ok(Self { client, objects, settings })
+        let file = |reason: String| FixtureError::File { path: kept.clone(), reason };
+        let settings = match std::fs::read(&kept) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| file(error.to_string()))?,
+            Err(_) => {
+                let settings = settings(&client).await?;
+                let text = serde_json::to_vec(&settings).expect("keys are strings");
+                std::fs::write(&kept, text).map_err(|error| file(error.to_string()))?;
+                settings
+            }
+        };
+        Ok(Self { client, objects, settings, changes: Vec::new(), kept })
+    }
+
+    /// What the suite wants Serving's settings to be, as ConfigMap, key and value.
+    pub(super) fn set(&mut self, changes: Vec<(&'static str, &'static str, String)>) {
+        self.changes = changes;
     }
 
     /// The class of Ingresses that Serving makes.
@@ -100,7 +119,17 @@ impl Fixtures {
             let made = api.patch(&object.name_any(), &apply, &Patch::Apply(object)).await;
             made.map_err(|source| FixtureError::Api { what, source })?;
         }
-        Ok(())
+        self.give_settings(&changed(&self.settings, &self.changes)).await
+    }
+
+    /// [`Self::clear`], at the end of a run.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn take_away(&self) -> Result<(), FixtureError> {
+        self.clear().await?;
+        let file = |error: std::io::Error| FixtureError::File { path: self.kept.clone(), reason: error.to_string() };
+        std::fs::remove_file(&self.kept).map_err(file)
     }
 
     /// Removes the suite's namespaces with all that is in them, gives Serving its settings back, and frees the Leases of parts that
@@ -108,8 +137,8 @@ impl Fixtures {
     ///
     /// # Errors
     /// When the API server refuses, or something stays.
-    pub(super) async fn clear(&self) -> Result<(), FixtureError> {
-        self.restore_settings().await?;
+    async fn clear(&self) -> Result<(), FixtureError> {
+        self.give_settings(&self.settings).await?;
         self.remove_namespaces().await?;
         self.free_leases().await
     }
@@ -174,10 +203,11 @@ impl Fixtures {
         }
     }
 
-    async fn restore_settings(&self) -> Result<(), FixtureError> {
+    /// Makes Serving's settings be these.
+    async fn give_settings(&self, wanted: &Settings) -> Result<(), FixtureError> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        for (name, data) in differing(&self.settings, &settings(&self.client).await?) {
-            let failed = |source| FixtureError::Api { what: format!("restore the ConfigMap {name}"), source };
+        for (name, data) in differing(wanted, &settings(&self.client).await?) {
+            let failed = |source| FixtureError::Api { what: format!("write the ConfigMap {name}"), source };
             let mut map = maps.get(name).await.map_err(failed)?;
             // The whole data, no patch: keys that a test added have to go.
             map.data = Some(data.clone());
@@ -242,13 +272,24 @@ pub(super) fn namespaces_of(objects: &[DynamicObject]) -> BTreeSet<String> {
     own.chain(objects.iter().filter_map(kube::ResourceExt::namespace)).collect()
 }
 
-/// The settings that are not as before, as they were before.
+/// The settings with these changes. ConfigMaps that Serving does not have are left out.
+pub(super) fn changed(settings: &Settings, changes: &[(&str, &str, String)]) -> Settings {
+    let mut changed = settings.clone();
+    for (map, key, value) in changes {
+        if let Some(data) = changed.get_mut(*map) {
+            data.insert((*key).to_owned(), value.clone());
+        }
+    }
+    changed
+}
+
+/// The settings that are not as wanted, as they are wanted.
 pub(super) fn differing<'a>(
-    before: &'a Settings,
+    wanted: &'a Settings,
     now: &'a Settings,
 ) -> impl Iterator<Item = (&'a str, &'a BTreeMap<String, String>)> {
-    let changed = |(name, data): &(&String, &BTreeMap<String, String>)| now.get(*name).is_some_and(|now| now != *data);
-    before.iter().filter(changed).map(|(name, data)| (name.as_str(), data))
+    let differs = |(name, data): &(&String, &BTreeMap<String, String>)| now.get(*name).is_some_and(|now| now != *data);
+    wanted.iter().filter(differs).map(|(name, data)| (name.as_str(), data))
 }
 
 /// Whether a Lease is held by a pod that is not there any more. Holders call themselves `POD_UUID`.

@@ -13,6 +13,9 @@ const KEPT_LINES: usize = 20;
 /// Lines of a crash that are kept: the stack of the goroutine that panicked comes first.
 const KEPT_OF_CRASH: usize = 60;
 
+/// How lines begin that the suites copy from the logs of Serving's own parts: hundreds a second, and none tells what a test found.
+const COPIED: &str = "stream.go:";
+
 /// A test that ended by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ended {
@@ -215,6 +218,9 @@ impl Journal {
             if crash.stack.len() < KEPT_OF_CRASH {
                 crash.stack.push(line);
             }
+            return;
+        }
+        if line.trim_start().starts_with(COPIED) {
             return;
         }
         let kept = match test {

@@ -88,7 +88,7 @@ impl Plan {
         if let Some(suspect) = self.suspects.front() {
             return Some(Selection::Only(BTreeSet::from([suspect.clone()])));
         }
-        if self.complete {
+        if self.complete || (!self.listed.is_empty() && self.listed.is_subset(&self.settled)) {
             return None;
         }
         match &self.wanted {

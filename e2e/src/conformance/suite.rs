@@ -129,8 +129,9 @@ impl Suite {
         match self {
             // All 25 cases take 97 to 150 s together on two cores, four at a time: the slowest well below a minute.
             Self::Ingress => seconds(180, 1800),
-            // A case starts one to four Services at about 5 s each under load.
-            Self::ServingApi | Self::ServingRuntime => seconds(180, 2700),
+            // A case starts one to four Services at about 5 s each under load; one waits for the two minutes after which a Deployment
+            // that makes no progress has failed.
+            Self::ServingApi | Self::ServingRuntime => seconds(240, 2700),
             // The longest scale up, hold a load for two minutes and wait until all pods have gone again.
             Self::ServingE2e => seconds(600, 5400),
             // A leader's Lease lasts 15 s and every case waits for several.
@@ -145,6 +146,20 @@ impl Suite {
             Self::ServingApi | Self::ServingRuntime | Self::ServingE2e | Self::Ha => {
                 &["cluster-resources.yaml", "test-resources.yaml", "resource-quota/resource-quota.yaml"]
             }
+        }
+    }
+
+    /// Settings that the suite's authors give Serving for it (`test/config/ytt/core` of the release), as ConfigMap, key, value: a domain
+    /// of its own, without which no Service is reached from outside; crashes that are noticed after two minutes, not ten.
+    pub fn settings(self, target: &Target) -> Vec<(&'static str, &'static str, String)> {
+        match self {
+            Self::Ingress => Vec::new(),
+            Self::ServingApi | Self::ServingRuntime | Self::ServingE2e | Self::Ha => vec![
+                ("config-deployment", "progress-deadline", "120s".to_owned()),
+                ("config-domain", "example.com", String::new()),
+                ("config-network", "autocreate-cluster-domain-claims", "true".to_owned()),
+                ("config-network", "ingress-class", target.ingress_class.clone()),
+            ],
         }
     }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 
-use super::super::fixtures::{Settings, differing, is_orphaned, namespaces_of, parse};
+use super::super::fixtures::{Settings, changed, differing, is_orphaned, namespaces_of, parse};
 use super::names;
 
 const FILE: &str = "
@@ -50,6 +50,14 @@ fn only_settings_that_a_suite_changed_are_given_back() {
         settings(&[("config-network", &[("a", "1"), ("b", "2")]), ("config-gc", &[]), ("config-new", &[("k", "v")])]);
     let back: Vec<_> = differing(&before, &now).collect();
     assert_eq!(back, [("config-network", &before["config-network"])]);
+}
+
+#[test]
+fn a_suites_settings_are_added_to_those_that_are_there() {
+    let before = settings(&[("config-network", &[("a", "1"), ("ingress-class", "old")])]);
+    let change = |map, key, value: &str| (map, key, value.to_owned());
+    let changes = [change("config-network", "ingress-class", "new"), change("config-absent", "k", "v")];
+    assert_eq!(changed(&before, &changes), settings(&[("config-network", &[("a", "1"), ("ingress-class", "new")])]));
 }
 
 #[test]

@@ -135,6 +135,14 @@ fn nothing_is_lost_when_the_time_for_the_suite_is_over() {
 }
 
 #[test]
+fn no_process_is_started_for_nothing() {
+    let mut plan = Plan::new(Suite::ServingApi, everything(), names(&["TestA", "TestB"]));
+    let output = "\u{16}=== RUN   TestA\n\u{16}--- PASS: TestA (1.00s)\n\u{16}=== RUN   TestB\n";
+    plan.ended(&journal(Suite::ServingApi, output), &Ending::Overdue(Duration::from_secs(60)), NOW).unwrap();
+    assert_eq!(plan.next(), None, "all that are known have a result");
+}
+
+#[test]
 fn what_is_left_of_a_choice_is_run_until_nothing_is() {
     let mut plan = Plan::new(Suite::ServingApi, Selection::Only(names(&["TestA", "TestB"])), BTreeSet::new());
     let output = "\u{16}=== RUN   TestA\n\u{16}--- PASS: TestA (1.00s)\n\u{16}=== RUN   TestB\n";

@@ -116,7 +116,9 @@ fn a_test_that_prints_about_a_panic_did_not_crash() {
 
 #[test]
 fn of_a_failed_test_the_last_lines_are_kept() {
-    let many: String = (0..50).map(|n| format!("    line {n}\n")).collect();
+    let copied =
+        "    stream.go:304: I 18:07:49.925 controller-6dd7b64b66-td6qd [serving-tests/x] Reconcile succeeded\n";
+    let many: String = (0..50).map(|n| format!("    line {n}\n{copied}")).collect();
     let output = format!("\u{16}=== RUN   TestA\n{many}\u{16}--- FAIL: TestA (1.00s)\n");
     let journal = journal(Suite::ServingApi, &output);
     let printed = &journal.ended()[0].printed;
