@@ -115,3 +115,14 @@ fn tell(cli: &Cli, findings: &Findings) -> anyhow::Result<ExitCode> {
     let failed = !report.holds(Kind::Promise) || (cli.enforce_budgets && !report.holds(Kind::Budget));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -23,7 +23,7 @@ pub(crate) async fn import_digits(rig: &Cluster) {
 }
 
 /// A program of the workspace, which is built beside every test program.
-fn built(name: &str) -> PathBuf {
+pub(crate) fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let program = own.parent().and_then(Path::parent).unwrap().join(name);
     assert!(program.is_file(), "{} is not built: cargo build -p {name}", program.display());
@@ -34,6 +34,7 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-fn succeeded(what: &str, output: &Output) {
+/// Fails with what the command wrote.
+pub(crate) fn succeeded(what: &str, output: &Output) {
     assert!(output.status.success(), "{what} failed: {}", String::from_utf8_lossy(&output.stderr));
 }

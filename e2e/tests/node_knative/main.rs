@@ -6,7 +6,7 @@
 mod image;
 mod service;
 
-use e2e::cluster::TestCluster;
+use e2e::cluster::{Inside, TestCluster};
 use serde_json::{Value, json};
 use service::DigitsService;
 
@@ -51,6 +51,32 @@ async fn a_packaged_model_wakes_through_knatives_activator_and_goes_back_to_zero
             service.until_at_zero("after the request").await;
         })
         .await;
+}
+
+/// One sample: that the figures are right is for quiet machines, that they are of what they say is for this test.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and a cluster: make e2e"]
+async fn the_load_test_takes_a_cold_start_of_stock_knative_apart() {
+    let cluster = TestCluster::from_env().await.unwrap();
+    let Some(rig) = cluster.rig_or_skip("the load test runs in the cluster's network") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("result.json");
+    // In the process namespace too: /proc is that one's, and the program asks there where it is.
+    let mut loadtest = rig.command(Inside::All, image::built("loadtest").as_os_str()).await.unwrap();
+    loadtest.args(["cold-start", "--target", "knative", "--services", "1", "--samples", "1", "--json"]).arg(&json);
+    image::succeeded("loadtest", &loadtest.current_dir(image::repository()).output().unwrap());
+
+    let result: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let series = &result["series"][0];
+    assert_eq!((&series["name"], &series["samples"]), (&json!("knative"), &json!(1)));
+    assert_eq!(series["errors"], json!({}));
+    let phases = series["phases_us"].as_object().unwrap();
+    let names: Vec<_> = phases.keys().map(String::as_str).collect();
+    assert_eq!(names, ["activator", "answer", "containers", "load", "sandbox", "schedule"]);
+    let parts: f64 = phases.values().map(|phase| phase["max"].as_f64().unwrap()).sum();
+    let whole = series["latency_us"]["max"].as_f64().unwrap();
+    assert!((parts / whole - 1.0).abs() < 0.01, "the parts add up to {parts} µs of {whole}: {phases:?}");
+    assert!(phases["load"]["max"].as_f64().unwrap() > 0.0, "the model server's own clock was read: {phases:?}");
 }
 
 /// Pictures of digits that the model was not trained with, and what it says of each.

@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(200);
 
 /// The Service's `timeoutSeconds`, which bounds how long an ending pod stays.
-const TIMEOUT_SECONDS: u32 = 60;
+const TIMEOUT_SECONDS: u32 = 20;
 
 const NAME: &str = "digits";
 const REVISION: &str = "digits-00001";

@@ -6,7 +6,7 @@ fn at(milliseconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(milliseconds)
 }
 
-fn pod(state: serde_json::Value) -> Pod {
+fn pod(state: &serde_json::Value) -> Pod {
     let mut pod = json!({"metadata": {"labels": {"serving.knative.dev/service": "digits-0"}}});
     for (key, value) in state.as_object().unwrap() {
         match pod.get_mut(key) {
@@ -26,15 +26,15 @@ fn conditions(met: &[&str]) -> serde_json::Value {
 fn each_mark_is_when_it_was_first_seen() {
     let mut times = PodTimes::default();
     let node = json!({"nodeName": "n", "containers": []});
-    times.observe(&pod(json!({"spec": {"containers": []}})), at(1));
-    times.observe(&pod(json!({"spec": node})), at(2));
-    times.observe(&pod(json!({"spec": node, "status": conditions(&["PodScheduled"])})), at(3));
-    times.observe(&pod(json!({"spec": node, "status": conditions(&["PodReadyToStartContainers"])})), at(4));
+    times.observe(&pod(&json!({"spec": {"containers": []}})), at(1));
+    times.observe(&pod(&json!({"spec": node})), at(2));
+    times.observe(&pod(&json!({"spec": node, "status": conditions(&["PodScheduled"])})), at(3));
+    times.observe(&pod(&json!({"spec": node, "status": conditions(&["PodReadyToStartContainers"])})), at(4));
     assert!(!times.is_at_rest());
-    times.observe(&pod(json!({"spec": node, "status": conditions(&["PodReadyToStartContainers", "Ready"])})), at(5));
+    times.observe(&pod(&json!({"spec": node, "status": conditions(&["PodReadyToStartContainers", "Ready"])})), at(5));
     assert!(times.is_at_rest());
     let ending = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": node});
-    times.observe(&pod(ending), at(6));
+    times.observe(&pod(&ending), at(6));
     assert!(!times.is_at_rest());
     let expected = PodTimes {
         service: "digits-0".to_owned(),

@@ -20,10 +20,10 @@ use crate::scrape;
 
 /// Services that take turns. While one is asked those before it stand ready and idle; together they go to zero afterwards, long
 /// enough after the last of them was asked that none ends while another wakes.
-const SERVICES: usize = 10;
+const SERVICES: usize = 15;
 
 /// What a pod requests: little, so that a small node holds all of them. queue-proxy's request comes on top.
-const CPU: &str = "50m";
+const CPU: &str = "25m";
 const MEMORY: &str = "128Mi";
 
 /// Requests at a time, as a Model's default.
@@ -53,14 +53,16 @@ const SERIES: &str = "knative";
 /// Options of `--target knative`.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Options of --target knative")]
+// clap names a group after the type, and the scenario's own options are `Args` too.
+#[group(id = "knative")]
 pub struct Args {
     /// Image that the Services run, with the model in it; inside e2e/enter one is made of --model-file and imported
     #[arg(long, value_name = "REFERENCE")]
     pub image: Option<String>,
-    /// Services that take turns [default: 10]
+    /// Services that take turns [default: 15]
     #[arg(long, value_name = "N")]
     pub services: Option<usize>,
-    /// Processor that each requests [default: 50m]
+    /// Processor that each requests [default: 25m]
     #[arg(long, value_name = "QUANTITY")]
     pub cpu: Option<String>,
     /// Memory that each requests [default: 128Mi]
