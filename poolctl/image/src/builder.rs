@@ -103,6 +103,13 @@ impl ImageBuilder {
         self
     }
 
+    /// Leaves a variable of the base out.
+    #[must_use]
+    pub fn without_env(mut self, name: impl Into<String>) -> Self {
+        self.run.unset_env.insert(name.into());
+        self
+    }
+
     /// Who it runs as: `UID:GID`. Kubernetes wants numbers to know that it is not root.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
@@ -114,6 +121,13 @@ impl ImageBuilder {
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.run.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Leaves a label of the base out.
+    #[must_use]
+    pub fn without_label(mut self, name: impl Into<String>) -> Self {
+        self.run.unset_labels.insert(name.into());
         self
     }
 

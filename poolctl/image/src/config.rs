@@ -1,6 +1,6 @@
 //! What is run, and as whom.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use oci_spec::image::Config;
 
@@ -10,8 +10,12 @@ pub(crate) struct RunConfig {
     pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) cmd: Option<Vec<String>>,
     pub(crate) env: BTreeMap<String, String>,
+    /// Variables of the base that are left out.
+    pub(crate) unset_env: BTreeSet<String>,
     pub(crate) user: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Labels of the base that are left out.
+    pub(crate) unset_labels: BTreeSet<String>,
     pub(crate) working_dir: Option<String>,
     pub(crate) ports: Vec<String>,
     pub(crate) stop_signal: Option<String>,
@@ -39,27 +43,25 @@ impl RunConfig {
         if let Some(stop_signal) = &self.stop_signal {
             base.set_stop_signal(Some(stop_signal.clone()));
         }
-        if !self.env.is_empty() {
-            let env = self.env_over(base.env().clone().unwrap_or_default());
-            base.set_env(Some(env));
-        }
+        let env = self.env_over(base.env().clone().unwrap_or_default());
+        base.set_env(Some(env).filter(|env| !env.is_empty()));
         if !self.ports.is_empty() {
             let mut ports = base.exposed_ports().clone().unwrap_or_default();
             ports.extend(self.ports.iter().filter(|port| !ports.contains(port)).cloned().collect::<Vec<_>>());
             base.set_exposed_ports(Some(ports));
         }
-        if !self.labels.is_empty() {
-            let mut labels: HashMap<_, _> = base.labels().clone().unwrap_or_default();
-            labels.extend(self.labels.clone());
-            base.set_labels(Some(labels));
-        }
+        let mut labels: HashMap<_, _> = base.labels().clone().unwrap_or_default();
+        labels.retain(|name, _| !self.unset_labels.contains(name));
+        labels.extend(self.labels.clone());
+        base.set_labels(Some(labels).filter(|labels| !labels.is_empty()));
         base
     }
 
     /// The base's variables in their order, then the others.
     fn env_over(&self, base: Vec<String>) -> Vec<String> {
         let name_of = |line: &str| line.split_once('=').map_or(line, |(name, _)| name).to_owned();
-        let kept = base.into_iter().filter(|line| !self.env.contains_key(&name_of(line)));
+        let replaced = |name: &String| self.env.contains_key(name) || self.unset_env.contains(name);
+        let kept = base.into_iter().filter(|line| !replaced(&name_of(line)));
         kept.chain(self.env.iter().map(|(name, value)| format!("{name}={value}"))).collect()
     }
 }

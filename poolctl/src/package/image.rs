@@ -18,6 +18,18 @@ const PORT: u16 = 8012;
 /// A user of no special rights that no system has: the one that distroless images and Knative use.
 const USER: &str = "65532:65532";
 
+/// Variables that tell the server what to do; those of another image of ours must not tell it something else.
+const MODEL_PATH: &str = "KFERVING_MODEL";
+const MODEL_NAME: &str = "KFERVING_NAME";
+const FORMAT: &str = "KFERVING_FORMAT";
+const POOLED: &str = "KFERVING_POOLED";
+
+/// What a base's programs are made to load would be loaded into the server too, beside another C library.
+const PRELOAD: &str = "LD_PRELOAD";
+
+/// The signal at which the server finishes what has begun; a base may have another for its own program.
+const STOP_SIGNAL: &str = "SIGTERM";
+
 /// Labels that say which model an image serves; its digest has the label that a revision has it in.
 const MODEL: &str = "kferving.dev/model";
 const MODEL_FORMAT: &str = "kferving.dev/model-format";
@@ -44,15 +56,18 @@ pub(super) fn describe(program: &Program, model: Option<&PackagedModel>, base: O
         .env(RUNTIME_VARIABLE, format!("{FOLDER}/lib/{RUNTIME_LIBRARY}"))
         .user(USER)
         .working_dir("/")
-        .port(PORT);
+        .port(PORT)
+        .stop_signal(STOP_SIGNAL);
+    image = [MODEL_PATH, MODEL_NAME, FORMAT, POOLED, PRELOAD].into_iter().fold(image, ImageBuilder::without_env);
+    image = [MODEL, MODEL_FORMAT, labels::MODEL_DIGEST].into_iter().fold(image, ImageBuilder::without_label);
     match model {
-        None => image = image.env("KFERVING_POOLED", "true"),
+        None => image = image.env(POOLED, "true"),
         Some(model) => {
             image = image
                 .layer(layer_of(model))
-                .env("KFERVING_MODEL", format!("{MODEL_FOLDER}/{}", model.file))
-                .env("KFERVING_NAME", &model.name)
-                .env("KFERVING_FORMAT", model.format.as_str());
+                .env(MODEL_PATH, format!("{MODEL_FOLDER}/{}", model.file))
+                .env(MODEL_NAME, &model.name)
+                .env(FORMAT, model.format.as_str());
             saying.push((MODEL, model.name.clone()));
             saying.push((MODEL_FORMAT, model.format.as_str().to_owned()));
             saying.push((labels::MODEL_DIGEST, model.digest.clone()));

@@ -50,8 +50,15 @@ fn a_base_that_has_other_libraries_does_no_harm() {
     ];
     let layer =
         broken.iter().fold(Layer::new("broken"), |layer, path| layer.bytes(*path, "broken", Attributes::EXECUTABLE));
-    let image =
-        ImageBuilder::for_host().compression(Compression::None).layer(layer).cmd(["--no-such-flag"]).env("BASE", "1");
+    let image = ImageBuilder::for_host()
+        .compression(Compression::None)
+        .layer(layer)
+        .cmd(["--no-such-flag"])
+        .env("BASE", "1")
+        .env("KFERVING_POOLED", "true")
+        .env("LD_PRELOAD", "/usr/lib/libm.so.6")
+        .label("kferving.dev/model", "another")
+        .stop_signal("SIGQUIT");
     let base_summary = image.write_archive(&base, &"dev.local/base:v1".parse().unwrap()).unwrap();
 
     let layout = folder.path().join("layout/");
@@ -61,6 +68,8 @@ fn a_base_that_has_other_libraries_does_no_harm() {
     assert_eq!(report["layers"][0]["digest"], base_summary.layers[0].digest);
     let config = crate::support::config(&layout, &report);
     assert_eq!(config["Labels"]["org.opencontainers.image.base.digest"], base_summary.digest);
+    assert_eq!((&config["Labels"]["kferving.dev/model"], &config["StopSignal"]), (&json!("digits"), &json!("SIGTERM")));
+    assert_eq!(config["Env"][0], "BASE=1");
     predicts(&Container::unpack(&layout, &report));
 }
 

@@ -126,6 +126,20 @@ fn layers_of_the_base_keep_their_digests_and_settings_are_merged() {
 }
 
 #[test]
+fn settings_of_the_base_can_be_left_out() {
+    let base = Base::new();
+    let image = ["PATH", "KEPT"].into_iter().fold(ImageBuilder::on(base.open().unwrap()), ImageBuilder::without_env);
+    let (_, files) = written(&image.without_label("base"));
+    let layout = read(&files, "dev.local/mine:v1");
+    let config = layout.config.config().as_ref().unwrap();
+    assert_eq!(*config.env(), None);
+    assert_eq!(config.labels().as_ref().unwrap().keys().collect::<Vec<_>>(), ["both"]);
+    // what is not touched stays
+    assert_eq!(config.cmd().as_ref().unwrap().len(), 2);
+    assert_eq!((config.user().as_deref(), config.working_dir().as_deref()), (Some("root"), Some("/base")));
+}
+
+#[test]
 fn an_archive_is_as_good_a_base_as_a_folder() {
     let base = Base::new();
     let archive = base.archive();
