@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io::Read as _,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,16 +21,42 @@ use crate::serving::Slot;
 
 /// A response's body.
 pub(super) enum FrontBody {
-    /// Known parts. The slot is given up with the last of them, so that whoever reads the end of a response finds the replica
-    /// free.
-    Parts { parts: VecDeque<Bytes>, slot: Option<Slot> },
-    /// Whatever tonic sends.
-    Grpc(tonic::body::Body),
+    /// Known parts.
+    Parts(VecDeque<Bytes>),
+    /// Whatever tonic sends, and the place that it holds until it is sent.
+    Grpc { body: tonic::body::Body, slot: Option<Arc<Slot>> },
+}
+
+/// A piece of an answer that holds a place until it is sent: what a slow reader has not taken counts against the replica's
+/// concurrency, which so bounds the memory of all answers. It is given up before the connection's next request is read.
+struct Unsent<S> {
+    piece: Bytes,
+    _slot: S,
+}
+
+impl<S> AsRef<[u8]> for Unsent<S> {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
+}
+
+fn unsent(piece: Bytes, slot: impl Send + 'static) -> Bytes {
+    Bytes::from_owner(Unsent { piece, _slot: slot })
 }
 
 impl From<Bytes> for FrontBody {
     fn from(bytes: Bytes) -> Self {
-        Self::Parts { parts: VecDeque::from([bytes]), slot: None }
+        Self::Parts(VecDeque::from([bytes]))
+    }
+}
+
+impl FrontBody {
+    /// An answer in parts, of which the last holds the place.
+    pub(super) fn holding(mut parts: VecDeque<Bytes>, slot: Slot) -> Self {
+        if let Some(last) = parts.pop_back() {
+            parts.push_back(unsent(last, slot));
+        }
+        Self::Parts(parts)
     }
 }
 
@@ -39,28 +66,25 @@ impl Body for FrontBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
-            Self::Parts { parts, slot } => {
-                let part = parts.pop_front();
-                if parts.is_empty() {
-                    *slot = None;
-                }
-                Poll::Ready(part.map(|part| Ok(Frame::data(part))))
-            }
-            Self::Grpc(body) => Pin::new(body).poll_frame(context),
+            Self::Parts(parts) => Poll::Ready(parts.pop_front().map(|part| Ok(Frame::data(part)))),
+            Self::Grpc { body, slot } => Pin::new(body).poll_frame(context).map_ok(|frame| match slot {
+                Some(slot) => frame.map_data(|piece| unsent(piece, slot.clone())),
+                None => frame,
+            }),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Parts { parts, .. } => parts.is_empty(),
-            Self::Grpc(body) => body.is_end_stream(),
+            Self::Parts(parts) => parts.is_empty(),
+            Self::Grpc { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Parts { parts, .. } => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
-            Self::Grpc(body) => body.size_hint(),
+            Self::Parts(parts) => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
+            Self::Grpc { body, .. } => body.size_hint(),
         }
     }
 }

@@ -78,7 +78,8 @@ impl Grpc {
         } else if path.ends_with("/ModelStreamInfer") {
             self.admitted(request, false).await
         } else {
-            Ok(self.serve(request, Limits::default().max_body).await.map(FrontBody::Grpc))
+            let answer = self.serve(request, Limits::default().max_body).await;
+            Ok(answer.map(|body| FrontBody::Grpc { body, slot: None }))
         }
     }
 
@@ -90,12 +91,15 @@ impl Grpc {
             Err(error) => return Ok(refuse(&error)),
         };
         let limit = admitted.served.max_body();
-        let timeout = admitted.timeout;
+        let (timeout, slot) = (admitted.timeout, admitted.slot.clone());
         request.extensions_mut().insert(admitted);
         let call = self.serve(request, limit);
         // A stream has the timeout for each of its messages.
         let response = if unary { tokio::time::timeout(timeout, call).await } else { Ok(call.await) };
-        Ok(response.map_or_else(|_| refuse(&InferError::DeadlineExceeded), |response| response.map(FrontBody::Grpc)))
+        Ok(match response {
+            Ok(response) => response.map(|body| FrontBody::Grpc { body, slot }),
+            Err(_) => refuse(&InferError::DeadlineExceeded),
+        })
     }
 
     async fn serve(&self, request: Request<Incoming>, limit: usize) -> Response<tonic::body::Body> {
@@ -119,7 +123,7 @@ impl Grpc {
 }
 
 fn refuse(error: &InferError) -> Response<FrontBody> {
-    grpc_status(error).into_http::<tonic::body::Body>().map(FrontBody::Grpc)
+    grpc_status(error).into_http().map(|body| FrontBody::Grpc { body, slot: None })
 }
 
 /// Why a unary call failed, by the headers of its response; none where it did not. What tonic refuses by itself has no reason
@@ -216,9 +220,8 @@ impl GrpcInferenceService for Grpc {
         &self,
         request: tonic::Request<ModelInferRequest>,
     ) -> Result<tonic::Response<ModelInferResponse>, Status> {
-        let Admitted { served, timeout, slot } = admitted(&request)?;
+        let Admitted { served, timeout, .. } = admitted(&request)?;
         let answer = infer(&served, request.into_inner(), Instant::now() + timeout).await;
-        drop(slot);
         let (message, timings) = answer.map_err(|error| grpc_status(&error))?;
         let mut response = tonic::Response::new(message);
         if let Ok(value) = server_timing(timings).parse() {

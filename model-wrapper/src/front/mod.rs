@@ -14,6 +14,7 @@ mod probe;
 mod respond;
 mod route;
 mod server;
+mod stall;
 #[cfg(test)]
 mod tests;
 

@@ -37,7 +37,7 @@ pub(super) fn inferred_v2(body: V2Body, timings: Timings, slot: Slot) -> Respons
     let length = HeaderValue::from(body.json.len());
     let mut parts = VecDeque::with_capacity(1 + body.binary.len());
     parts.push_back(body.json);
-    // hyper takes an empty frame for nothing sent; the slot goes with the last part that is not.
+    // hyper takes an empty frame for nothing sent.
     parts.extend(body.binary.into_iter().filter(|part| !part.is_empty()));
     let mut response = timed(StatusCode::OK, OCTETS, parts, timings, slot);
     response.headers_mut().insert(HEADER_LENGTH, length);
@@ -57,7 +57,7 @@ fn timed(
     timings: Timings,
     slot: Slot,
 ) -> Response<FrontBody> {
-    let mut response = with_type(status, kind, FrontBody::Parts { parts, slot: Some(slot) });
+    let mut response = with_type(status, kind, FrontBody::holding(parts, slot));
     if let Ok(value) = HeaderValue::try_from(server_timing(timings)) {
         response.headers_mut().insert(TIMING, value);
     }

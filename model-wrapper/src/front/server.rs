@@ -19,7 +19,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 
-use super::Front;
+use super::{Front, stall::Impatient};
 
 /// Connections at a time. A replica's callers are gateways, which pool; the bound keeps anyone else from using up descriptors.
 const MAX_CONNECTIONS: usize = 4096;
@@ -27,6 +27,9 @@ const MAX_CONNECTIONS: usize = 4096;
 /// Longest wait for the first bytes of a connection, and for the next request's head on an idle one. Above the 90 s after which
 /// a pooling client lets go of an idle connection, so that it is the client who closes and no request meets a closing one.
 const IDLE: Duration = Duration::from_secs(120);
+
+/// Longest that a caller may take nothing of an answer on its way: as long as the gateway waits for a silent upload.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// HTTP/2 streams of a connection: a gateway's requests to one replica, of which few run at a time.
 const MAX_STREAMS: u32 = 256;
@@ -122,7 +125,8 @@ impl Server {
                 answer
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            self.builder.serve_connection(TokioIo::new(Impatient::new(stream, STALLED)), service).into_owned();
         // A connection that breaks is its caller's matter.
         if let Err(error) = drive(connection, stopping, auto::Connection::graceful_shutdown).await {
             tracing::debug!(%error, "connection ended");

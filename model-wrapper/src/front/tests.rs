@@ -1,6 +1,7 @@
 //! Models that misbehave, behind the whole front. Real models, clients and hostile requests are in tests/front.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -83,17 +84,21 @@ impl Drop for Served {
 }
 
 async fn serve() -> Served {
-    let (listener, front, let_go) = front().await;
+    let (listener, front, let_go) = front(None).await;
     let addr = listener.local_addr().unwrap();
     tokio::spawn(front.serve(listener, std::future::pending()));
+    Served { connection: connect(addr).await, let_go }
+}
+
+async fn connect(addr: SocketAddr) -> SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (connection, driver) = handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(driver);
-    Served { connection, let_go }
+    connection
 }
 
 /// A front for the fake model, a listener for it, and what lets the model's thread go.
-async fn front() -> (TcpListener, Front, Arc<AtomicBool>) {
+async fn front(concurrency: Option<usize>) -> (TcpListener, Front, Arc<AtomicBool>) {
     let tensor = |name: &str| TensorMetadata { name: name.into(), datatype: DataType::Uint8, shape: vec![-1] };
     let metadata = ModelMetadata {
         name: "fake".into(),
@@ -107,10 +112,18 @@ async fn front() -> (TcpListener, Front, Arc<AtomicBool>) {
     let registry = Registry::new();
     let serving = Serving::idle(runtime(), None, WrapperMetrics::register(&registry).unwrap());
     let backend = FakeModel { metadata, let_go: Arc::clone(&let_go) };
-    serving.serve_backend(Box::new(backend), &ModelSpec::new("fake".into(), PathBuf::new())).unwrap();
+    let spec = ModelSpec { concurrency, ..ModelSpec::new("fake".into(), PathBuf::new()) };
+    serving.serve_backend(Box::new(backend), &spec).unwrap();
     let front = Front::new(serving, FrontMetrics::register(&registry).unwrap());
 
     (TcpListener::bind("127.0.0.1:0").await.unwrap(), front, let_go)
+}
+
+/// A request for the behaviour, to be answered in binary.
+fn body(behaviour: u8) -> String {
+    format!(
+        r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"UINT8","data":[{behaviour}]}}],"outputs":[{{"name":"y","parameters":{{"binary_data":true}}}}]}}"#
+    )
 }
 
 impl Served {
@@ -124,10 +137,7 @@ impl Served {
 
     async fn infer(&mut self, behaviour: u8, within: &str) -> (u16, Option<String>, Bytes) {
         let request = Request::post("/v2/models/fake/infer").header("x-request-timeout", within);
-        let body = format!(
-            r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"UINT8","data":[{behaviour}]}}],"outputs":[{{"name":"y","parameters":{{"binary_data":true}}}}]}}"#
-        );
-        self.send(request, body).await
+        self.send(request, body(behaviour)).await
     }
 
     async fn ready(&mut self) -> u16 {
@@ -170,6 +180,31 @@ async fn a_huge_answer_arrives_whole() {
     assert_eq!(body.len(), r#"{"predictions":[]}"#.len() + 2 * HUGE_BYTES - 1);
 }
 
+#[tokio::test]
+async fn an_answer_that_is_not_read_keeps_its_place() {
+    let (listener, front, let_go) = front(Some(1)).await;
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(front.serve(listener, std::future::pending()));
+    let mut other = Served { connection: connect(addr).await, let_go };
+
+    let mut reader = TcpStream::connect(addr).await.unwrap();
+    let body = body(HUGE);
+    let head = format!("POST /v2/models/fake/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len());
+    reader.write_all((head + &body).as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    reader.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    let (status, reason, _) = other.infer(ECHO, "30").await;
+    assert_eq!((status, reason.as_deref()), (503, Some("replica-busy")));
+
+    drop(reader);
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    while other.infer(ECHO, "30").await.0 != 200 {
+        assert!(std::time::Instant::now() < patience, "the place is still taken");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Sends a request that is answered at once.
 async fn ask(stream: &mut TcpStream) {
     stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
@@ -177,7 +212,7 @@ async fn ask(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn what_callers_have_sent_is_answered_when_the_server_stops() {
-    let (listener, front, _let_go) = front().await;
+    let (listener, front, _let_go) = front(None).await;
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(front.serve(listener, async move { drop(stopped.await) }));

@@ -229,7 +229,8 @@ impl Serving {
         backend: Box<dyn model_wrapper_protocol::Backend>,
         spec: &ModelSpec,
     ) -> Result<(), ModelError> {
-        let loaded = Loaded { backend, digest: String::new(), phases: Phases::default(), size: 0 };
+        let loaded =
+            Loaded { backend, digest: String::new(), external: Vec::new(), phases: Phases::default(), size: 0 };
         let model = ServedModel::start(loaded, spec, self.inner.gate.clone(), self.inner.metrics.clone())?;
         let (identity, phases) = (Identity::Anonymous, Phases::default());
         let service = Service { model: Arc::new(model), identity, digest: String::new(), phases };
