@@ -16,10 +16,10 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tower::Service;
 
 use crate::gateway::Worker;
 use crate::strict_http::StrictHttp;
+use crate::timer::SharedTimers;
 
 /// First bytes of the preface of HTTP/2 (RFC 9113, section 3.4): no method of HTTP/1 is called so.
 const PREFACE_START: &[u8] = b"PRI ";
@@ -88,12 +88,12 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
     };
     let Ok(Ok(http2)) = sniffed else { return };
     let caller = peer.ip();
-    let service = tower::service_fn({
-        let drain = Arc::clone(&drain);
+    let service = hyper::service::service_fn({
+        let (worker, drain) = (Arc::clone(&worker), Arc::clone(&drain));
         move |request: Request<Incoming>| {
-            let (worker, drain) = (Arc::clone(&worker), Arc::clone(&drain));
+            let (answering, drain) = (worker.answer(request, caller), Arc::clone(&drain));
             async move {
-                let mut response = worker.answer(request, caller).await;
+                let mut response = answering.await;
                 if !http2 && drain.has_begun() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -101,8 +101,6 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
             }
         }
     });
-    // Called at once: it is always ready, and waiting for that would move the request twice more.
-    let service = hyper::service::service_fn(move |request| service.clone().call(request));
     let ended = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -118,7 +116,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
         drive(connection, &drain, Duration::ZERO, http2::Connection::graceful_shutdown).await
     } else {
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(SharedTimers(Arc::clone(&worker.timers)))
             .header_read_timeout(IDLE_TIMEOUT)
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout)), service);

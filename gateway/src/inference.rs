@@ -12,7 +12,7 @@ use gateway_policy::retry::{Body as Resend, Failure, Retry, may_retry};
 use gateway_policy::{Moment, Outcome, Refusal, SizeBucket, Ticket};
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderValue, Response, Version};
+use http::{HeaderName, HeaderValue, Response, Version};
 use hyper::body::Incoming;
 
 use crate::account::Account;
@@ -24,7 +24,7 @@ use crate::gateway::Worker;
 use crate::hop_by_hop;
 use crate::model::{Model, Place, Unanswered};
 use crate::replica::Activation;
-use crate::respond::{DEVICE, Protocol, REASON, REPLICA, REVISION, SERVER_TIMING, refusal};
+use crate::respond::{DEVICE, Protocol, REASON, REPLICA, SERVER_TIMING, refusal};
 use crate::server_timing;
 use crate::timer::Timer;
 use crate::upload::Payload;
@@ -41,7 +41,11 @@ pub(crate) enum Wake {
 /// How long a place that a replica refused as taken stays taken here: another gateway's request is in it.
 const BUSY_BACKOFF: Duration = Duration::from_millis(5);
 
-/// Headers that a request or an answer gets at most on its way.
+// Names that are parsed once: looking a header up by a string parses the string.
+const ASKED_TIMEOUT: HeaderName = HeaderName::from_static(REQUEST_TIMEOUT);
+const ASKED_GRPC_TIMEOUT: HeaderName = HeaderName::from_static(GRPC_TIMEOUT);
+
+/// Headers that an answer gets at most on its way.
 pub(crate) const ADDED_HEADERS: usize = 4;
 
 /// A request to a model, with what is known of it before its body is read.
@@ -101,7 +105,6 @@ impl Inference {
         let mut admitted = self.admit(incoming).await?;
         hop_by_hop::strip_request(&mut self.parts.headers);
         self.parts.headers.remove(EXPECT);
-        self.parts.headers.remove(REVISION);
         let mut ticket = None;
         let mut held = None;
         let mut attempts = 0;
@@ -151,8 +154,8 @@ impl Inference {
         }
         let headers = &self.parts.headers;
         let timeout = effective_timeout(
-            headers.get(REQUEST_TIMEOUT).map(HeaderValue::as_bytes),
-            headers.get(GRPC_TIMEOUT).map(HeaderValue::as_bytes),
+            headers.get(ASKED_TIMEOUT).map(HeaderValue::as_bytes),
+            headers.get(ASKED_GRPC_TIMEOUT).map(HeaderValue::as_bytes),
             self.model.route().timeout,
         )
         .map_err(|error| Error::BadRequest(error.to_string()))?;

@@ -1,7 +1,10 @@
 //! What happens to a request once hyper has parsed it: find what it asks for, then answer or forward it.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gateway_policy::deadline::{GRPC_TIMEOUT, effective_timeout};
@@ -26,33 +29,59 @@ use crate::upload::Payload;
 /// How long a gRPC message may take to arrive: until the model's name is read from it, no model's timeout is known.
 const UNNAMED_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The answer to a request, made already or still to come.
+///
+/// A pointer in either case: hyper moves this future several times before it first polls it, and the future of a whole
+/// request with it if it were in here.
+pub(crate) enum Answering {
+    /// Taken when it was given.
+    Made(Option<Box<Response<ResponseBody>>>),
+    Coming(Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Response<ResponseBody>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
+        match &mut *self {
+            Self::Made(response) => response.take().map_or(Poll::Pending, |response| Poll::Ready(*response)),
+            Self::Coming(response) => response.as_mut().poll(cx),
+        }
+    }
+}
+
+impl Answering {
+    fn made(response: Response<ResponseBody>) -> Self {
+        Self::Made(Some(Box::new(response)))
+    }
+}
+
 impl Worker {
     /// Answers one request of the client at `caller`.
-    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, caller: IpAddr) -> Response<ResponseBody> {
+    pub(crate) fn answer(self: &Arc<Self>, request: Request<Incoming>, caller: IpAddr) -> Answering {
         if let Some(violation) = Violation::in_request(&request) {
-            let error = Error::Http(violation);
-            self.inner.metrics.count_unrouted(error.http_status(), error.reason().as_str());
-            return refusal(&error, Protocol::Rest);
+            return Answering::made(self.refuse(&Error::Http(violation), Protocol::Rest));
         }
         let (parts, incoming) = request.into_parts();
         let protocol = protocol_of(&parts);
-        match self.dispatch(parts, incoming, protocol, caller).await {
-            Ok(response) => response,
-            Err(error) => {
-                self.inner.metrics.count_unrouted(error.http_status(), error.reason().as_str());
-                refusal(&error, protocol)
-            }
-        }
+        self.dispatch(parts, incoming, protocol, caller)
+            .unwrap_or_else(|error| Answering::made(self.refuse(&error, protocol)))
+    }
+
+    /// Refuses a request that is about no model.
+    fn refuse(&self, error: &Error, protocol: Protocol) -> Response<ResponseBody> {
+        self.inner.metrics.count_unrouted(error.http_status(), error.reason().as_str());
+        refusal(error, protocol)
     }
 
     /// An error here is one of routing: of no model.
-    async fn dispatch(
+    fn dispatch(
         self: &Arc<Self>,
         parts: Parts,
         incoming: Incoming,
         protocol: Protocol,
         caller: IpAddr,
-    ) -> Result<Response<ResponseBody>, Error> {
+    ) -> Result<Answering, Error> {
         let started = self.inner.clock.now();
         let (model, wake) = {
             let table = self.inner.table.load();
@@ -61,25 +90,27 @@ impl Worker {
             let (name, action) = match Route::of(&parts.method, parts.uri.path())? {
                 Route::Model { name, action } => (name, action),
                 Route::Grpc(method) => {
-                    drop(table);
-                    return Box::pin(self.dispatch_grpc(method, parts, incoming, caller)).await;
+                    let worker = Arc::clone(self);
+                    return Ok(Answering::Coming(Box::pin(async move {
+                        let answered = worker.dispatch_grpc(method, parts, incoming, caller).await;
+                        answered.unwrap_or_else(|error| worker.refuse(&error, protocol))
+                    })));
                 }
-                route => return catalogue::answer(route, &table, scope, namespace),
+                route => return catalogue::answer(route, &table, scope, namespace).map(Answering::made),
             };
             let model = table.resolve(scope, name, namespace)?;
             let wake = match action {
                 Action::Infer => Wake::Yes,
                 Action::Inspect => Wake::No,
                 Action::Metadata | Action::Ready | Action::Status => match catalogue::of_model(model, action) {
-                    Some(response) => return Ok(response),
+                    Some(response) => return Ok(Answering::made(response)),
                     None => Wake::No,
                 },
             };
             (Arc::clone(model), wake)
         };
         let inference = Inference { worker: Arc::clone(self), model, parts, protocol, wake, caller, started };
-        // Boxed, so that hyper and tower move a pointer: a future is moved several times before it is first polled.
-        Ok(Box::pin(inference.answer(Source::Body(incoming))).await)
+        Ok(Answering::Coming(Box::pin(inference.answer(Source::Body(incoming)))))
     }
 
     async fn dispatch_grpc(

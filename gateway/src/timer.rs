@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
@@ -66,10 +67,23 @@ impl Drop for Timer {
     }
 }
 
+/// A thread's timers for hyper, which wants a new one for each request that a connection waits for.
+pub(crate) struct SharedTimers(pub(crate) Arc<Timers>);
+
+impl hyper::rt::Timer for SharedTimers {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(self.0.at(Instant::now() + duration))
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(self.0.at(Instant::from_std(deadline)))
+    }
+}
+
+impl hyper::rt::Sleep for Timer {}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]

@@ -61,15 +61,18 @@ impl AnswerHead {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(H1Error::Malformed("it switches protocols unasked"));
         }
-        // Values stay where they arrived: none is copied.
+        // Values stay where they arrived: none is copied. What delimits the answer is picked up in passing.
         let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED_HEADERS);
+        let mut fields = Fields::default();
         for line in &*response.headers {
             let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| H1Error::Malformed(HEADER_LINE))?;
             let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value));
-            headers.append(name, value.map_err(|_| H1Error::Malformed(HEADER_LINE))?);
+            let value = value.map_err(|_| H1Error::Malformed(HEADER_LINE))?;
+            fields.note(&name, &value)?;
+            headers.append(name, value);
         }
-        let framing = framing(&headers, status, version, method)?;
-        let keep_alive = framing != Framing::Close && is_kept_alive(&headers, version);
+        let framing = fields.framing(status, version, method)?;
+        let keep_alive = framing != Framing::Close && fields.is_kept_alive(version);
         bytes.advance(length);
         Ok(Some(Self { status, headers, framing, keep_alive }))
     }
@@ -86,36 +89,57 @@ fn of_parser(error: httparse::Error) -> &'static str {
     }
 }
 
-/// Stricter than RFC 9112, 6.3 where a lenient reader would have to choose: both framings, a length given twice and an
-/// encoding other than `chunked` are errors.
-fn framing(headers: &HeaderMap, status: StatusCode, version: u8, method: &Method) -> Result<Framing, H1Error> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    let (length, encoding) = (lengths.next(), encodings.next());
-    if lengths.next().is_some() || encodings.next().is_some() {
-        return Err(H1Error::Malformed("more than one Content-Length or Transfer-Encoding"));
-    }
-    let framing = match (length, encoding) {
-        (Some(_), Some(_)) => return Err(H1Error::Malformed("both Content-Length and Transfer-Encoding")),
-        (Some(length), None) => {
-            let length = parse_length(length.as_bytes());
-            Framing::Length(length.map_err(|_| H1Error::Malformed("its Content-Length is no decimal number"))?)
-        }
-        (None, Some(encoding)) if version == 1 && encoding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            Framing::Chunked
-        }
-        (None, Some(_)) => return Err(H1Error::Malformed("its Transfer-Encoding is not chunked in HTTP/1.1")),
-        (None, None) => Framing::Close,
-    };
-    let without_body = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    Ok(if without_body || *method == Method::HEAD { Framing::Length(0) } else { framing })
+/// The headers that delimit an answer.
+#[derive(Default)]
+struct Fields {
+    length: Option<HeaderValue>,
+    encoding: Option<HeaderValue>,
+    says_close: bool,
+    says_keep_alive: bool,
 }
 
-fn is_kept_alive(headers: &HeaderMap, version: u8) -> bool {
-    let says = |option: &[u8]| {
-        let mut options =
-            headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        options.any(|given| given.trim_ascii().eq_ignore_ascii_case(option))
-    };
-    if version == 0 { says(b"keep-alive") } else { !says(b"close") }
+impl Fields {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), H1Error> {
+        let field = if *name == CONTENT_LENGTH {
+            &mut self.length
+        } else if *name == TRANSFER_ENCODING {
+            &mut self.encoding
+        } else {
+            if *name == CONNECTION {
+                for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.says_close |= option.eq_ignore_ascii_case(b"close");
+                    self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            return Ok(());
+        };
+        match field.replace(value.clone()) {
+            None => Ok(()),
+            Some(_) => Err(H1Error::Malformed("more than one Content-Length or Transfer-Encoding")),
+        }
+    }
+
+    /// Stricter than RFC 9112, 6.3 where a lenient reader would have to choose: both framings, a length given twice and an
+    /// encoding other than `chunked` are errors.
+    fn framing(&self, status: StatusCode, version: u8, method: &Method) -> Result<Framing, H1Error> {
+        let framing = match (&self.length, &self.encoding) {
+            (Some(_), Some(_)) => return Err(H1Error::Malformed("both Content-Length and Transfer-Encoding")),
+            (Some(length), None) => {
+                let length = parse_length(length.as_bytes());
+                Framing::Length(length.map_err(|_| H1Error::Malformed("its Content-Length is no decimal number"))?)
+            }
+            (None, Some(encoding)) if version == 1 && encoding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+                Framing::Chunked
+            }
+            (None, Some(_)) => return Err(H1Error::Malformed("its Transfer-Encoding is not chunked in HTTP/1.1")),
+            (None, None) => Framing::Close,
+        };
+        let without_body =
+            status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        Ok(if without_body || *method == Method::HEAD { Framing::Length(0) } else { framing })
+    }
+
+    fn is_kept_alive(&self, version: u8) -> bool {
+        !self.says_close && (version == 1 || self.says_keep_alive)
+    }
 }
