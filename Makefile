@@ -1,13 +1,14 @@
 # Thin on purpose: the work is done by cargo, poolctl, loadtest and examples/setup.py.
 PYTHON ?= python3
 VENV := .cache/venv/bin/python
+CLUSTER := cargo run --quiet --locked -p e2e --bin cluster --
 # An ONNX Runtime library of your own wins over the one that is fetched.
 export ORT_DYLIB_PATH ?= $(CURDIR)/.cache/onnxruntime/libonnxruntime.so
 
-.PHONY: demo test lint models bench crds tools help
+.PHONY: demo test cluster cluster-down e2e conformance lint models bench crds tools help
 
 help: ## This list.
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: tools ## Start the stack with the example models, ask each for a prediction from zero (CHECK=1: then stop).
 	$(PYTHON) examples/setup.py runtime models clients && cargo build --profile demo --locked -p poolctl -p model-wrapper
@@ -22,10 +23,19 @@ models: tools ## Fetch the example models, make the benchmark models.
 bench: models ## Build what the load tests run: then target/release/loadtest SCENARIO (loadtests/README.md).
 	cargo build --release --locked --workspace
 
-.PHONY: conformance
 conformance: tools ## One of Knative's suites on the cluster: SUITE=ingress|serving-api|serving-runtime|serving-e2e|ha OPTIONS="--baseline …".
 	@[ -n "$(SUITE)" ] || { echo "name a suite: make conformance SUITE=ingress|serving-api|serving-runtime|serving-e2e|ha" >&2; exit 2; }
-	cargo run --locked -p e2e --bin cluster -- up && cargo run --locked -p e2e --bin cluster -- conformance $(SUITE) $(OPTIONS)
+	$(CLUSTER) up && $(CLUSTER) conformance $(SUITE) $(OPTIONS)
+
+cluster: tools ## Start a real cluster with Knative on this machine (root; KNATIVE_DIR=… takes another Knative).
+	$(CLUSTER) up $(if $(KNATIVE_DIR),--knative-dir "$(KNATIVE_DIR)")
+
+cluster-down: tools ## Stop it: nothing of it is left.
+	$(CLUSTER) down
+
+e2e: models ## Tests on the cluster of KUBECONFIG, or on one of this machine (root; minutes).
+	cargo build --locked -p poolctl -p model-wrapper -p loadtests && cargo test --locked -p e2e --test 'node*' --no-run
+	$(if $(KUBECONFIG),,$(CLUSTER) during) cargo test --locked -p e2e --test 'node*' -- --ignored --test-threads=1
 
 lint: ## What CI checks besides the tests.
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings

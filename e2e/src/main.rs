@@ -34,8 +34,20 @@ enum Subcommands {
     },
     /// Make the cluster usable; nothing happens when it is.
     Up(Knative),
+    /// Run a command while the cluster is usable. One that is started for it ends with it.
+    During {
+        #[command(flatten)]
+        knative: Knative,
+        /// The command, with KUBECONFIG set.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Stop the cluster and leave nothing but its logs.
-    Down,
+    Down {
+        /// Every cluster of this checkout, with the state in its usual folder.
+        #[arg(long)]
+        all: bool,
+    },
     /// Say whether the cluster runs, and how each component is.
     Status,
     /// Run a command inside, with kubectl and ctr at hand.
@@ -94,11 +106,14 @@ async fn run(command: Subcommands, place: &Place) -> anyhow::Result<ExitCode> {
     let progress = Progress::stderr();
     match command {
         Subcommands::Build { components } => build(&components, &progress).await?,
-        Subcommands::Up(knative) => up(place, knative.knative_dir, &progress).await?,
-        Subcommands::Down => match cluster::down(place, &progress).await? {
-            true => eprintln!("cluster {} is stopped; its logs stay in {}", place.name(), place.logs().display()),
-            false => eprintln!("cluster {} did not run", place.name()),
-        },
+        Subcommands::Up(knative) => up(place, knative, &progress).await?,
+        Subcommands::During { knative, command } => return during(place, knative, &command, &progress).await,
+        Subcommands::Down { all: true } => {
+            for place in Place::all()? {
+                down(&place, &progress).await?;
+            }
+        }
+        Subcommands::Down { all: false } => down(place, &progress).await?,
         Subcommands::Status => return status(place).await,
         Subcommands::Enter { command } => return enter(place, command).await,
         Subcommands::Stop { component } => Cluster::get(place)?.stop(&component).await?,
@@ -121,13 +136,31 @@ async fn build(names: &[String], progress: &Progress) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn up(place: &Place, knative_dir: Option<PathBuf>, progress: &Progress) -> anyhow::Result<()> {
-    let knative_dir = knative_dir
-        .map(|dir| dir.canonicalize().with_context(|| format!("no folder {}", dir.display())))
-        .transpose()?;
+fn settings(place: &Place, knative: Knative) -> anyhow::Result<UpSettings> {
+    let resolve = |dir: PathBuf| dir.canonicalize().with_context(|| format!("there is no folder {}", dir.display()));
     let executable = std::env::current_exe().context("cannot find this program")?;
-    let settings = UpSettings { place: place.clone(), knative_dir, executable };
-    let cluster = match cluster::up(&settings, progress).await? {
+    Ok(UpSettings { place: place.clone(), knative_dir: knative.knative_dir.map(resolve).transpose()?, executable })
+}
+
+async fn during(place: &Place, knative: Knative, command: &[OsString], progress: &Progress) -> anyhow::Result<ExitCode> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let mut run = tokio::process::Command::new(program);
+    run.args(arguments);
+    let status = cluster::during(&settings(place, knative)?, progress, run).await?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+async fn down(place: &Place, progress: &Progress) -> anyhow::Result<()> {
+    match cluster::down(place, progress).await? {
+        true => eprintln!("cluster {} is stopped; its logs stay in {}", place.name(), place.logs().display()),
+        false => eprintln!("cluster {} did not run", place.name()),
+    }
+    Ok(())
+}
+
+async fn up(place: &Place, knative: Knative, progress: &Progress) -> anyhow::Result<()> {
+    let cluster = match cluster::up(&settings(place, knative)?, progress).await? {
         Started::Already(cluster, revived) if revived.is_empty() => {
             eprintln!("cluster {} runs already", place.name());
             cluster

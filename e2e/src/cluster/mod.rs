@@ -36,4 +36,4 @@ pub use inside::supervisor::run as supervise;
 pub use namespaces::{INIT, Inside};
 pub use settings::{BadName, DEFAULT_NAME, Place, UpSettings};
 pub use testing::TestCluster;
-pub use up::{Started, down, up};
+pub use up::{Started, down, during, up};

@@ -31,12 +31,25 @@ impl Place {
     /// When the name is none, or the folder cannot be made.
     pub fn new(name: &str, state: Option<&Path>) -> anyhow::Result<Self> {
         check_name(name)?;
-        let state = state.map_or_else(|| checkout().join(".cache/cluster").join(name), Path::to_owned);
+        let state = state.map_or_else(|| states().join(name), Path::to_owned);
         let failed = |what: &str| format!("{what} the state folder {}", state.display());
         std::fs::create_dir_all(&state).map_err(|e| anyhow::Error::new(e).context(failed("cannot create")))?;
         // One folder has one identity, by whatever path it is reached: leftovers are found by it.
         let state = state.canonicalize().map_err(|e| anyhow::Error::new(e).context(failed("cannot resolve")))?;
         Ok(Self { name: name.to_owned(), state })
+    }
+
+    /// Every cluster of this checkout that was ever started here.
+    ///
+    /// # Errors
+    /// When the folder of the states cannot be read.
+    pub fn all() -> anyhow::Result<Vec<Self>> {
+        let states = match std::fs::read_dir(states()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|e| anyhow::Error::new(e).context("cannot read the clusters' states"))?,
+        };
+        let names = states.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| check_name(name).is_ok()).map(|name| Self::new(&name, None)).collect()
     }
 
     /// The name that the caller gave it.
@@ -109,9 +122,10 @@ fn check_name(name: &str) -> Result<(), BadName> {
     if good { Ok(()) } else { Err(BadName(name.to_owned())) }
 }
 
-/// The folder of the workspace that this crate was built from.
-pub(crate) fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a folder of the workspace")
+/// Where the clusters of the checkout that this crate was built from have their state.
+fn states() -> PathBuf {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a folder of the workspace");
+    checkout.join(".cache/cluster")
 }
 
 #[cfg(test)]

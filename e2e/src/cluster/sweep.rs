@@ -53,29 +53,24 @@ pub(super) fn rotate_logs(place: &Place) -> anyhow::Result<()> {
 }
 
 fn kill(hierarchies: &[Hierarchy], place: &Place, record: Option<&Record>) -> anyhow::Result<()> {
-    let alive = record.filter(|record| record.is_alive());
+    let ours = record.filter(|record| record.is_alive());
     // While its process 1 lives, the namespaces are surely the cluster's: whoever entered them would keep them.
-    let visitors = alive.map(|record| sharing_network(record.init)).unwrap_or_default();
+    let visitors = ours.map(|record| sharing_network(record.init)).unwrap_or_default();
     if let Some(record) = record {
         record.kill().context("cannot kill the cluster")?;
     }
-    for visitor in visitors {
-        visitor.kill().with_context(|| format!("cannot kill process {}", visitor.pid()))?;
-    }
+    let known: Vec<Identity> = ours.into_iter().flat_map(|record| [record.init, record.outer]).chain(visitors).collect();
     let deadline = Instant::now() + DEATH_DEADLINE;
     loop {
+        let mut left: BTreeSet<Identity> = known.iter().copied().filter(|process| process.is_running()).collect();
         // Its cgroups tell what a lost record does not.
-        let mut left: BTreeSet<Identity> =
-            cgroups::processes(hierarchies, &place.cgroup_root()).into_iter().filter_map(Identity::of).collect();
-        left.extend(record.filter(|record| record.is_alive()).map(|record| record.init));
+        left.extend(cgroups::processes(hierarchies, &place.cgroup_root()).into_iter().filter_map(Identity::of));
         if left.is_empty() {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            bail!(
-                "these processes do not die within {DEATH_DEADLINE:?}: {:?}",
-                left.iter().map(|one| one.pid()).collect::<Vec<_>>()
-            );
+            let numbers: Vec<_> = left.iter().map(|process| process.pid()).collect();
+            bail!("these processes do not die within {DEATH_DEADLINE:?}: {numbers:?}");
         }
         for process in left {
             process.kill().with_context(|| format!("cannot kill process {}", process.pid()))?;
@@ -84,7 +79,7 @@ fn kill(hierarchies: &[Hierarchy], place: &Place, record: Option<&Record>) -> an
     }
 }
 
-/// The processes in the same network namespace, other than those of the own process tree's caller.
+/// The processes in the network namespace of `init`.
 fn sharing_network(init: Identity) -> Vec<Identity> {
     let network =
         |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/net")).map(|found| (found.dev(), found.ino())).ok();

@@ -29,17 +29,21 @@ impl TestCluster {
     /// # Errors
     /// When the cluster cannot be started, or the kubeconfig not be used.
     pub async fn from_env() -> anyhow::Result<Self> {
-        let name = std::env::var("KFERVING_CLUSTER").unwrap_or_else(|_| DEFAULT_NAME.to_owned());
-        let state = std::env::var_os("KFERVING_CLUSTER_STATE").map(PathBuf::from);
-        let place = Place::new(&name, state.as_deref())?;
-        let given = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
-        let rig = match &given {
-            Some(path) => Cluster::running(&place).filter(|rig| same_file(path, &rig.kubeconfig())),
-            None => Some(running(&place).await?),
+        let place = place()?;
+        let (given, rig) = match Self::given() {
+            None => (None, Some(running(&place).await?)),
+            Some(given) => (Some(given), None),
         };
         let kubeconfig = given.or_else(|| rig.as_ref().map(Cluster::kubeconfig)).context("no cluster runs")?;
         let client = kubeconfig::client(&kubeconfig).await?;
         Ok(Self { client, kubeconfig, rig })
+    }
+
+    /// The kubeconfig of a cluster that the tests were given, and that is not one of this machine's.
+    pub fn given() -> Option<PathBuf> {
+        let given = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()).map(PathBuf::from)?;
+        let rig = place().ok().and_then(|place| Cluster::running(&place));
+        (!rig.is_some_and(|rig| same_file(&given, &rig.kubeconfig()))).then_some(given)
     }
 
     /// A client of its API server.
@@ -78,6 +82,11 @@ impl TestCluster {
         }
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
+}
+
+fn place() -> anyhow::Result<Place> {
+    let name = std::env::var("KFERVING_CLUSTER").unwrap_or_else(|_| DEFAULT_NAME.to_owned());
+    Place::new(&name, std::env::var_os("KFERVING_CLUSTER_STATE").map(PathBuf::from).as_deref())
 }
 
 async fn running(place: &Place) -> anyhow::Result<Cluster> {

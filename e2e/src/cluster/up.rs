@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::net::UnixStream;
+use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::control::ComponentState;
 use super::handle::Cluster;
 use super::handshake::{self, Report};
+use super::lock::lock;
 use super::materials::Materials;
 use super::namespaces::{self, Tree};
 use super::record::{Phase, Record, boot_id};
@@ -39,11 +42,71 @@ pub enum Started {
 /// When something is missing on this machine, or a component does not come up: then nothing is left running, and the message
 /// has the end of its log.
 pub async fn up(settings: &UpSettings, progress: &Progress) -> anyhow::Result<Started> {
+    let _lock = lock(&settings.place, progress).await?;
+    match begin(settings, progress).await? {
+        Begun::Already(started) => Ok(started),
+        Begun::Now(mut bound) => {
+            handshake::keep(&mut bound.control).await?;
+            Ok(Started::Now(bound.cluster, bound.time))
+        }
+    }
+}
+
+/// Runs `command` while the cluster is usable. One that ran already stays; one that was started for it ends with it, and at the
+/// latest with the caller, however that ends.
+///
+/// # Errors
+/// Those of [`up`], and when the command cannot be run.
+pub async fn during(settings: &UpSettings, progress: &Progress, mut command: Command) -> anyhow::Result<ExitStatus> {
     let place = &settings.place;
-    let _lock = super::lock::lock(place, progress).await?;
+    let lock_of_start = lock(place, progress).await?;
+    let begun = begin(settings, progress).await?;
+    // The command may want to use `up` itself, and finds nothing to do.
+    drop(lock_of_start);
+    command
+        .env("KUBECONFIG", place.kubeconfig())
+        .env("KFERVING_CLUSTER", place.name())
+        .env("KFERVING_CLUSTER_STATE", place.state())
+        .kill_on_drop(true);
+    let program = command.as_std().get_program().to_owned();
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let ended = async {
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
+        loop {
+            tokio::select! {
+                status = child.wait() => return status.context("cannot wait for the command"),
+                _ = terminated.recv() => return Err(anyhow::anyhow!("terminated")),
+                // The terminal sends it to the command too, which decides.
+                _ = interrupted.recv() => {}
+            }
+        }
+    };
+    let ended = ended.await;
+    if let Begun::Now(_) = begun {
+        down(place, progress).await?;
+    }
+    ended
+}
+
+/// A cluster that was found or started.
+enum Begun {
+    Already(Started),
+    Now(Bound),
+}
+
+/// A cluster that was started, and ends when this is dropped.
+struct Bound {
+    cluster: Cluster,
+    time: Duration,
+    control: UnixStream,
+}
+
+async fn begin(settings: &UpSettings, progress: &Progress) -> anyhow::Result<Begun> {
+    let place = &settings.place;
     if let Some(cluster) = Cluster::running(place) {
         let revived = revive(&cluster, progress).await?;
-        return Ok(Started::Already(cluster, revived));
+        return Ok(Begun::Already(Started::Already(cluster, revived)));
     }
     prerequisites::check()?;
     sweep::sweep(place).context("cannot remove what an earlier start left")?;
@@ -60,7 +123,7 @@ pub async fn up(settings: &UpSettings, progress: &Progress) -> anyhow::Result<St
         _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
     };
     match started {
-        Ok(cluster) => Ok(Started::Now(cluster, begin.elapsed())),
+        Ok((cluster, control)) => Ok(Begun::Now(Bound { cluster, time: begin.elapsed(), control })),
         Err(error) => {
             sweep::sweep(place).with_context(|| format!("{error:#}; and then it could not be removed"))?;
             Err(error.context(format!("cluster {} was not started (logs: {})", place.name(), place.logs().display())))
@@ -79,7 +142,7 @@ pub async fn down(place: &Place, progress: &Progress) -> anyhow::Result<bool> {
         // Whoever starts it notices and gives the lock back.
         record.kill()?;
     }
-    let _lock = super::lock::lock(place, progress).await?;
+    let _lock = lock(place, progress).await?;
     sweep::sweep(place)?;
     Ok(ran)
 }
@@ -99,7 +162,7 @@ async fn revive(cluster: &Cluster, progress: &Progress) -> anyhow::Result<Vec<St
     Ok(revived)
 }
 
-async fn start(settings: &UpSettings, progress: &Progress) -> anyhow::Result<Cluster> {
+async fn start(settings: &UpSettings, progress: &Progress) -> anyhow::Result<(Cluster, UnixStream)> {
     let place = &settings.place;
     std::fs::create_dir_all(place.state().join("data")).context("cannot make the folder of the cluster's files")?;
     cgroups::create(&cgroups::hierarchies()?, &place.cgroup_root())?;
@@ -130,11 +193,10 @@ async fn start(settings: &UpSettings, progress: &Progress) -> anyhow::Result<Clu
         None => bail!("its processes ended ({}); see above", child.wait().context("cannot wait for unshare")?),
     }
     kubeconfig::write_outside(place, port)?;
-    // First the record, then the word: killed in between, we leave a record of a cluster that ended, which the next start sweeps.
+    // Before the word that it is to stay: killed in between, we leave a record of a cluster that ended, which the next start sweeps.
     record.phase = Phase::Ready;
     record.save(place).context("cannot write the cluster's record")?;
-    handshake::keep(&mut control).await?;
-    Cluster::get(place)
+    Ok((Cluster::get(place)?, control))
 }
 
 /// Tells the progress what the processes inside print.

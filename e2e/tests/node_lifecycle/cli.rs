@@ -4,25 +4,41 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{Cluster, Place};
+use e2e::cluster::{Cluster, Place, TestCluster};
 use tempfile::TempDir;
 
 /// No wait in these tests takes longer, not even on two cores that also compile.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// A cluster of a test's own, with its state in a temporary folder. It is stopped when it is dropped.
+/// A cluster of a test's own, with its state in a temporary folder. It is stopped when it is dropped, or when this process ends,
+/// however it ends: a watchdog waits for that.
 pub(crate) struct OwnCluster {
     name: String,
     folder: TempDir,
+    watchdog: Child,
 }
 
 // === impl OwnCluster ===
 
 impl OwnCluster {
-    pub(crate) fn new(name: &str) -> Self {
+    /// `None`, with a message, where the tests were given a cluster elsewhere.
+    pub(crate) fn new(name: &str) -> Option<Self> {
+        if let Some(given) = TestCluster::given() {
+            eprintln!("skipped: starts a cluster of its own on this machine (the tests were given that of {})", given.display());
+            return None;
+        }
         let folder = tempfile::Builder::new().prefix("cluster-").tempdir().unwrap();
-        // One place or the other: the state folder has to be empty, or a cluster's.
-        Self { name: name.to_owned(), folder }
+        // In a session of its own: whoever kills this process and its group does not reach it. It is told of the cluster by its
+        // environment, as the tests look for the folder among the arguments of what is left.
+        let watchdog = Command::new("setsid")
+            .args(["sh", "-c", "cat >/dev/null; exec \"$@\" >/dev/null 2>&1", "sh"])
+            .args([env!("CARGO_BIN_EXE_cluster"), "down"])
+            .env("KFERVING_CLUSTER", name)
+            .env("KFERVING_CLUSTER_STATE", folder.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Some(Self { name: name.to_owned(), folder, watchdog })
     }
 
     pub(crate) fn state(&self) -> &Path {
@@ -67,7 +83,8 @@ impl OwnCluster {
 
 impl Drop for OwnCluster {
     fn drop(&mut self) {
-        let _ = self.command(&["down"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        drop(self.watchdog.stdin.take());
+        let _ = self.watchdog.wait();
     }
 }
 

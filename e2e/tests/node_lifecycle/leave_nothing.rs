@@ -1,5 +1,6 @@
 //! Two clusters beside each other, and nothing of them afterwards; none of an interrupted start either.
 
+use std::process::Stdio;
 use std::thread;
 
 use e2e::cluster::Cluster;
@@ -14,8 +15,8 @@ use super::traces::{Machine, Tree, cgroups_of, processes_of};
 #[test]
 #[ignore = "needs root and a minute: make e2e"]
 fn two_clusters_side_by_side_leave_nothing() {
+    let (Some(one), Some(two)) = (OwnCluster::new("one"), OwnCluster::new("two")) else { return };
     let before = Machine::now();
-    let (one, two) = (OwnCluster::new("one"), OwnCluster::new("two"));
     let (first, second) = thread::scope(|scope| {
         let first = scope.spawn(|| one.up());
         let second = scope.spawn(|| two.up());
@@ -46,8 +47,8 @@ fn two_clusters_side_by_side_leave_nothing() {
 #[test]
 #[ignore = "needs root and a minute: make e2e"]
 fn a_start_that_is_killed_leaves_no_process_and_the_next_one_works() {
+    let Some(own) = OwnCluster::new("killed") else { return };
     let before = Machine::now();
-    let own = OwnCluster::new("killed");
     for moment in [Moment::TreeStarted, Moment::Logging("etcd"), Moment::Logging("kubelet")] {
         let mut up = own.begin(&moment);
         up.kill().unwrap();
@@ -67,7 +68,7 @@ fn a_start_that_is_killed_leaves_no_process_and_the_next_one_works() {
 #[test]
 #[ignore = "needs root: make e2e"]
 fn an_interrupted_start_cleans_up_itself() {
-    let own = OwnCluster::new("interrupted");
+    let Some(own) = OwnCluster::new("interrupted") else { return };
     for (signal, word) in [(Signal::INT, "interrupted"), (Signal::TERM, "terminated")] {
         let up = own.begin(&Moment::Logging("kube-apiserver"));
         kill_process(Pid::from_child(&up), signal).unwrap();
@@ -77,6 +78,25 @@ fn an_interrupted_start_cleans_up_itself() {
         assert_eq!(cgroups_of(&own.place().cgroup_root()), [""; 0].map(std::path::PathBuf::from));
         assert!(!own.state().join("data").exists());
     }
+}
+
+#[test]
+#[ignore = "needs root and a minute: make e2e"]
+fn a_cluster_that_was_started_for_a_command_ends_with_it() {
+    let Some(own) = OwnCluster::new("during") else { return };
+    let output = own.run(&["during", "sh", "-c", "test -s \"$KUBECONFIG\" && echo usable && exit 7"]);
+    assert_eq!(output.status.code(), Some(7), "the command's own: {}", printed(&output));
+    assert!(printed(&output).contains("usable"), "{}", printed(&output));
+    assert_eq!(no_processes(&own), Ok(()));
+    assert!(cgroups_of(&own.place().cgroup_root()).is_empty());
+
+    // Killed while its command runs, it cannot stop the cluster: the cluster notices.
+    let mut during = own.command(&["during", "sleep", "600"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let cluster = eventually("the cluster to be usable", || Cluster::get(&own.place()).map_err(|error| error.to_string()));
+    let tree = Tree::of(cluster.init_pid());
+    during.kill().unwrap();
+    during.wait().unwrap();
+    eventually("the end of all processes", || if tree.left().is_empty() { Ok(()) } else { Err(format!("{:?}", tree.left())) });
 }
 
 fn assert_gone(own: &OwnCluster, tree: &Tree) {

@@ -38,15 +38,21 @@ pub async fn run(place: &Place, knative_dir: Option<&Path>) -> anyhow::Result<Ex
     };
     let control = server::bind()?;
     handshake::report(&mut up, &Report::Ready).await?;
-    handshake::kept(&mut up).await?;
-    drop(up);
-
     tokio::select! {
         result = relay => result?.context("the relay to the API server ended")?,
         result = server::serve(control, Arc::clone(&rig)) => result.context("the control socket ended")?,
+        gone = orphaned(up) => return Err(gone),
         never = watch::deaths(rig.processes(), &progress) => match never {},
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns when the `up` that started the cluster ends before it said that the cluster is to stay.
+async fn orphaned(mut up: UnixStream) -> anyhow::Error {
+    match handshake::kept(&mut up).await {
+        Ok(()) => std::future::pending().await,
+        Err(gone) => gone,
+    }
 }
 
 /// What process 1 passed on: the relay's listener as standard input, the line to `up` as standard output.
