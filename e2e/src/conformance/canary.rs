@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::process::{Progress, WaitError, wait_until};
 
 /// A controller looks at a new object within a second; one that was just started first waits up to 15 s for its predecessor's Lease.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 
 const NAME: &str = "conformance-canary";
 const NAMESPACE: &str = "serving-tests";

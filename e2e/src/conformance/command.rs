@@ -142,10 +142,9 @@ pub async fn report(
         processes: 0,
     };
     let outcome = results(&client, &class, runner, arguments).await;
-    // Whatever came of it, the cluster is left as it was found; the first error is the one to tell.
+    // Whatever came of it, the cluster is left as it was found.
     let cleared = fixtures.take_away().await;
     let Results { tests, waiting, processes } = outcome?;
-    cleared?;
     let report = Report {
         suite,
         version: binaries.version(suite.component()).unwrap_or_default().to_owned(),
@@ -159,6 +158,7 @@ pub async fn report(
         waiting,
     };
     report.write(&folder)?;
+    cleared.with_context(|| format!("the results are in {}, but the cluster is not clean", folder.display()))?;
     Ok(report)
 }
 

@@ -19,8 +19,9 @@ const NAMESPACE: &str = "serving-tests";
 /// The class where Serving's settings name none.
 const DEFAULT_CLASS: &str = "istio.ingress.networking.knative.dev";
 
-/// A namespace is gone when its pods are; they are killed, so this is long.
-const REMOVAL: Duration = Duration::from_secs(120);
+/// A namespace is gone when its pods are. They are killed, so seconds are enough; two minutes were not on two cores with a queue of
+/// forty for them.
+const REMOVAL: Duration = Duration::from_secs(300);
 
 /// Whose fields these are, for server-side apply.
 const MANAGER: &str = "kferving-conformance";

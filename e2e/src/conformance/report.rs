@@ -100,12 +100,11 @@ impl Report {
 
     /// The table: a row per test, then what it comes to.
     pub fn table(&self) -> String {
-        let shown = |test: &str| match self.suite.container() {
-            Some(container) => {
-                test.strip_prefix(container).map_or(test, |rest| rest.trim_start_matches('/')).to_owned()
-            }
-            None => test.to_owned(),
+        let within = |test: &str| {
+            let below = test.strip_prefix(self.suite.container()?)?;
+            below.strip_prefix('/').map(str::to_owned)
         };
+        let shown = |test: &str| within(test).unwrap_or_else(|| test.to_owned());
         let width = self.tests.keys().map(|test| shown(test).len()).max().unwrap_or(0).max("test".len());
         let mut table = format!("{:width$}  {:7}  {:>7}  {}\n", "test", "result", "seconds", "");
         for (test, result) in &self.tests {
@@ -114,7 +113,7 @@ impl Report {
             match verdict {
                 Verdict::Waiting => remarks.extend(self.waiting.get(test).map(String::as_str)),
                 Verdict::UnexpectedPass => {
-                    remarks.push("unexpected: take it off the list of those that wait for an ingress")
+                    remarks.push("unexpected: take it off the list of those that wait for an ingress");
                 }
                 Verdict::Pass | Verdict::Fail | Verdict::Skip => {}
             }

@@ -76,6 +76,13 @@ ingress v0.42.2 (a.class): 1 passed, 1 failed, 0 waiting for an ingress, 0 skipp
 }
 
 #[test]
+fn a_suite_that_was_not_started_has_a_row() {
+    let mut report = report(&[("TestIngressConformance", Outcome::Fail)], &[]);
+    report.suite = Suite::Ingress;
+    assert!(report.table().contains("\nTestIngressConformance  FAIL"), "{}", report.table());
+}
+
+#[test]
 fn a_case_on_the_list_waits_with_its_steps_and_surprises_by_passing() {
     let report = mixed();
     assert_eq!(report.with(Verdict::Waiting), ["TestWaits", "TestWaits/a_step"]);
