@@ -28,8 +28,8 @@ use crate::components::Binaries;
 use crate::process::{Processes, Progress};
 use ports::ReservedPorts;
 
-/// For a component to become ready: some seconds on an idle machine, and tests share theirs with compilers.
-const READY_WITHIN: Duration = Duration::from_secs(180);
+/// For a component to become ready: some seconds on an idle machine, minutes on one that compiles with all its might.
+const READY_WITHIN: Duration = Duration::from_secs(300);
 
 /// For one readiness probe to be answered.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);

@@ -23,10 +23,9 @@ use crate::control_plane::{ControlPlane, Identity};
 use crate::process::{Process, Processes, Progress, SpawnError, WaitError};
 
 /// For the nodes to become Ready.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_secs(300);
 
-/// Seconds that a node's lease lasts. kwok renews it at a quarter of that; Kubernetes gives a node up 40 s (its default) after
-/// the last renewal.
+/// Seconds that a node's lease lasts: a kubelet's default.
 const LEASE_SECONDS: u32 = 40;
 
 /// What is simulated.
