@@ -117,6 +117,8 @@ pub(crate) struct Seen {
     pub(crate) in_flight: u32,
     pub(crate) average: f64,
     pub(crate) arrivals: u64,
+    /// Whether requests came between its last two reports: more may have come since, which only the next one tells.
+    pub(crate) asked: bool,
     /// Share of the average concurrency that was on each device.
     pub(crate) shares: [f64; Device::ALL.len()],
     answered: [[(u64, Duration); SizeBucket::COUNT]; Device::ALL.len()],
@@ -152,6 +154,7 @@ impl Seen {
         self.held = report.held;
         self.in_flight = report.in_flight;
         self.arrivals = report.arrivals;
+        self.asked = news.arrivals > 0;
         // A float from the network: what is no number of requests counts as none.
         let average = report.average_concurrency;
         self.average = if average.is_finite() && average > 0.0 { average } else { 0.0 };
@@ -163,5 +166,6 @@ impl Seen {
         self.held = 0;
         self.in_flight = 0;
         self.average = 0.0;
+        self.asked = false;
     }
 }

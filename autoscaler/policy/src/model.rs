@@ -349,7 +349,7 @@ impl Model {
     }
 
     fn is_idle(&self, now: Moment) -> bool {
-        let busy = self.seen.values().any(|seen| seen.held > 0 || seen.in_flight > 0);
+        let busy = self.seen.values().any(|seen| seen.held > 0 || seen.in_flight > 0 || seen.asked);
         let wait = self.variants.iter().flatten().map(|revision| revision.scale_to_zero_after).max();
         let over = |at: Moment| now.saturating_since(at) >= wait.unwrap_or_default();
         !busy && self.last_active.is_none_or(over)

@@ -185,6 +185,22 @@ fn load_becomes_replicas_and_idleness_zero() {
 }
 
 #[test]
+fn an_idle_time_below_a_report_is_not_idleness_while_requests_come() {
+    let hasty = Revision { scale_to_zero_after: Duration::from_millis(200), ..revision("m", Device::Cpu) };
+    let mut rig = Rig::new(&[hasty]);
+    // Requests so short that none is under way when the gateway looks.
+    let short = |arrivals: u64| ModelReport { average_concurrency: 0.4, ..load("m", 0.0, arrivals) };
+    for second in 1..=20u64 {
+        rig.report(&[short(second * 2500)], at(second * 1000));
+        rig.tick(at(second * 1000));
+        rig.tick(at(second * 1000 + 900));
+        assert_eq!(rig.fleet.ready(&key("m", Device::Cpu)), 1, "{second}");
+    }
+    rig.report(&[short(50_000)], at(21_000));
+    assert_eq!(rig.tick(at(21_000)), only("m", Device::Cpu, 0));
+}
+
+#[test]
 fn the_last_replica_waits_for_its_time_even_when_the_windows_are_empty() {
     let patient = Revision { scale_to_zero_after: Duration::from_secs(600), ..revision("m", Device::Cpu) };
     let mut rig = Rig::new(&[patient]);
