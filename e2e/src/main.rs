@@ -142,7 +142,12 @@ fn settings(place: &Place, knative: Knative) -> anyhow::Result<UpSettings> {
     Ok(UpSettings { place: place.clone(), knative_dir: knative.knative_dir.map(resolve).transpose()?, executable })
 }
 
-async fn during(place: &Place, knative: Knative, command: &[OsString], progress: &Progress) -> anyhow::Result<ExitCode> {
+async fn during(
+    place: &Place,
+    knative: Knative,
+    command: &[OsString],
+    progress: &Progress,
+) -> anyhow::Result<ExitCode> {
     let (program, arguments) = command.split_first().context("no command")?;
     let mut run = tokio::process::Command::new(program);
     run.args(arguments);

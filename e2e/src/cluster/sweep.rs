@@ -59,7 +59,8 @@ fn kill(hierarchies: &[Hierarchy], place: &Place, record: Option<&Record>) -> an
     if let Some(record) = record {
         record.kill().context("cannot kill the cluster")?;
     }
-    let known: Vec<Identity> = ours.into_iter().flat_map(|record| [record.init, record.outer]).chain(visitors).collect();
+    let known: Vec<Identity> =
+        ours.into_iter().flat_map(|record| [record.init, record.outer]).chain(visitors).collect();
     let deadline = Instant::now() + DEATH_DEADLINE;
     loop {
         let mut left: BTreeSet<Identity> = known.iter().copied().filter(|process| process.is_running()).collect();

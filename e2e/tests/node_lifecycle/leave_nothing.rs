@@ -91,12 +91,16 @@ fn a_cluster_that_was_started_for_a_command_ends_with_it() {
     assert!(cgroups_of(&own.place().cgroup_root()).is_empty());
 
     // Killed while its command runs, it cannot stop the cluster: the cluster notices.
-    let mut during = own.command(&["during", "sleep", "600"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let cluster = eventually("the cluster to be usable", || Cluster::get(&own.place()).map_err(|error| error.to_string()));
+    let mut during =
+        own.command(&["during", "sleep", "600"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let cluster =
+        eventually("the cluster to be usable", || Cluster::get(&own.place()).map_err(|error| error.to_string()));
     let tree = Tree::of(cluster.init_pid());
     during.kill().unwrap();
     during.wait().unwrap();
-    eventually("the end of all processes", || if tree.left().is_empty() { Ok(()) } else { Err(format!("{:?}", tree.left())) });
+    eventually("the end of all processes", || {
+        if tree.left().is_empty() { Ok(()) } else { Err(format!("{:?}", tree.left())) }
+    });
 }
 
 fn assert_gone(own: &OwnCluster, tree: &Tree) {

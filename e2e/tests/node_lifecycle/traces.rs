@@ -73,7 +73,8 @@ impl Machine {
 impl Tree {
     /// Everything that shares a namespace with process `init`, and its namespaces.
     pub(crate) fn of(init: u32) -> Self {
-        let namespaces: BTreeSet<_> = NAMESPACES.iter().filter_map(|kind| Some((*kind, namespace(init, kind)?))).collect();
+        let namespaces: BTreeSet<_> =
+            NAMESPACES.iter().filter_map(|kind| Some((*kind, namespace(init, kind)?))).collect();
         let own = std::process::id();
         for (kind, inode) in &namespaces {
             assert_ne!(namespace(own, kind), Some(*inode), "the cluster has a {kind} namespace of its own");
@@ -102,7 +103,8 @@ impl Tree {
 pub(crate) fn processes_of(state: &Path) -> Vec<u32> {
     let needle = state.to_str().unwrap();
     let names = |pid: &u32| {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| String::from_utf8_lossy(&arguments).contains(needle))
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|arguments| String::from_utf8_lossy(&arguments).contains(needle))
     };
     pids().into_iter().filter(names).collect()
 }
@@ -110,7 +112,11 @@ pub(crate) fn processes_of(state: &Path) -> Vec<u32> {
 /// Directories of the cluster in any cgroup hierarchy.
 pub(crate) fn cgroups_of(root: &str) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
-    hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|mount| mount.join(root)).filter(|path| path.exists()).collect()
+    hierarchies
+        .chain([PathBuf::from("/sys/fs/cgroup")])
+        .map(|mount| mount.join(root))
+        .filter(|path| path.exists())
+        .collect()
 }
 
 fn sharing(namespaces: &BTreeSet<(&'static str, u64)>) -> BTreeSet<u32> {

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 use super::super::control::{self, Request, Response, SOCKET};
 use super::relay;
 use super::rig::Rig;
+
+/// Conversations at once; those above wait. Dialled connections are among them: a load test opens hundreds.
+const CONNECTIONS: usize = 2048;
 
 /// An address that does not answer is given up.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -25,13 +29,16 @@ pub(super) fn bind() -> anyhow::Result<UnixListener> {
 
 /// Serves it.
 pub(super) async fn serve(listener: UnixListener, rig: Arc<Rig>) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         let (stream, _) = listener.accept().await?;
         let rig = Arc::clone(&rig);
         tokio::spawn(async move {
             if let Err(error) = converse(stream, &rig).await {
                 tracing::debug!(%error, "a conversation on the control socket ended early");
             }
+            drop(place);
         });
     }
 }
