@@ -110,6 +110,9 @@ pub(crate) enum Error {
     /// The caller stopped sending its body.
     #[error("no byte of the request body arrived for {0:?}")]
     BodyStalled(Duration),
+    /// The caller sent its body too slowly to be given a replica for so long.
+    #[error("the request body arrived at less than {0} bytes per second")]
+    BodyTooSlow(u64),
     /// Too many requests wait for this model.
     #[error("model {model:?} holds as many requests as it may ({bound}) and has no free replica: retry later")]
     HoldFull { model: String, bound: &'static str },
@@ -146,7 +149,8 @@ impl Error {
             | Self::BadRequest(_)
             | Self::NoRoute(_)
             | Self::MethodNotAllowed { .. }
-            | Self::BodyStalled(_) => Reason::BadRequest,
+            | Self::BodyStalled(_)
+            | Self::BodyTooSlow(_) => Reason::BadRequest,
             Self::ModelNotFound(_) => Reason::ModelNotFound,
             Self::AmbiguousModel { .. } => Reason::AmbiguousModel,
             Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
@@ -169,7 +173,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::AmbiguousModel { .. } => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyStalled(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyStalled(_) | Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::HoldFull { .. } | Self::Unavailable { .. } | Self::Refused(_) | Self::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -188,7 +192,7 @@ impl Error {
             Self::ModelNotFound(_) => Code::NotFound,
             Self::AmbiguousModel { .. } => Code::FailedPrecondition,
             Self::BodyTooLarge { .. } | Self::CallerLimit { .. } => Code::ResourceExhausted,
-            Self::BodyStalled(_) | Self::Deadline(_) => Code::DeadlineExceeded,
+            Self::BodyStalled(_) | Self::BodyTooSlow(_) | Self::Deadline(_) => Code::DeadlineExceeded,
             Self::HoldFull { .. }
             | Self::Unavailable { .. }
             | Self::Refused(_)
@@ -223,6 +227,7 @@ mod tests {
             Error::AmbiguousModel { name: "m".into(), first: "a".into(), second: "b".into() },
             Error::BodyTooLarge { limit: 1 },
             Error::BodyStalled(Duration::from_secs(30)),
+            Error::BodyTooSlow(1),
             Error::HoldFull { model: "m".into(), bound: "10 requests" },
             Error::Unavailable { reason: Reason::LoadFailed, message: "x".into(), retry_after: None },
             Error::Deadline(Duration::from_secs(1)),

@@ -25,6 +25,7 @@ mod listener;
 mod metrics;
 mod model;
 mod model_route;
+mod pace;
 mod proxy;
 mod replica;
 mod respond;

@@ -40,6 +40,12 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Longest silence within a request's body.
     pub body_idle_timeout: Duration,
+    /// Bytes per second that a client must send on average of a body too long to be read before a replica's slot is taken,
+    /// beyond [`Limits::body_grace`]. Only time spent waiting for the client counts. 8 KiB/s is a poor mobile connection;
+    /// whoever is slower than that by intent would hold a slot for as long as the model's timeout.
+    pub body_bytes_per_second: u64,
+    /// How long a client may be slower than that: a pause or a bad moment of its network.
+    pub body_grace: Duration,
     /// Longest that shutdown waits for requests in flight.
     pub drain_timeout: Duration,
     /// Longest that a request may stay held once shutdown began.
@@ -56,6 +62,8 @@ impl Default for Limits {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
             body_idle_timeout: Duration::from_secs(30),
+            body_bytes_per_second: 8 << 10,
+            body_grace: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
             held_drain_timeout: Duration::from_secs(5),
         }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::error::Error;
 use crate::gateway::Worker;
+use crate::pace::Pace;
 use crate::settings::{Limits, REPLAY_BYTES};
 use crate::strict_http::Violation;
 use crate::timer::Timer;
@@ -168,8 +169,9 @@ struct UploadState {
     whole_since: Option<Instant>,
     /// While set, nothing is given out: the replica was asked with `expect: 100-continue` and has not answered.
     gate: Gate,
-    idle: Pin<Box<Sleep>>,
-    idle_timeout: Duration,
+    pace: Pace,
+    /// Due when the client has been waited for too long.
+    patience: Pin<Box<Sleep>>,
     failure: Option<Error>,
 }
 
@@ -184,6 +186,8 @@ impl Upload {
     fn new(prefix: VecDeque<Bytes>, prefix_length: u64, incoming: Incoming, limits: &Limits) -> Self {
         let remaining = incoming.size_hint();
         let exact = remaining.exact().map(|remaining| remaining + prefix_length);
+        let mut pace = Pace::new(limits);
+        pace.arrived(prefix_length, Instant::now);
         let state = UploadState {
             prefix,
             allowance: limits.max_body_bytes.saturating_sub(prefix_length),
@@ -192,8 +196,8 @@ impl Upload {
             started: false,
             whole_since: None,
             gate: Gate::Open,
-            idle: Box::pin(tokio::time::sleep(limits.body_idle_timeout)),
-            idle_timeout: limits.body_idle_timeout,
+            pace,
+            patience: Box::pin(tokio::time::sleep(limits.body_idle_timeout)),
             failure: None,
         };
         Self {
@@ -244,13 +248,7 @@ impl UploadState {
         }
         let polled = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(polled) => polled,
-            Poll::Pending => {
-                // Armed at the first wait and pushed back lazily: a steady stream touches no timer.
-                if self.idle.as_mut().poll(cx).is_ready() {
-                    return self.fail(Error::BodyStalled(self.idle_timeout));
-                }
-                return Poll::Pending;
-            }
+            Poll::Pending => return self.poll_patience(cx),
         };
         match polled {
             None => {
@@ -268,13 +266,20 @@ impl UploadState {
                 if self.incoming.is_end_stream() {
                     self.whole_since = Some(Instant::now());
                 }
-                let pushed_back = Instant::now() + self.idle_timeout;
-                if pushed_back.saturating_duration_since(self.idle.deadline()) > IDLE_SLACK {
-                    self.idle.as_mut().reset(pushed_back);
-                }
+                self.pace.arrived(bytes, Instant::now);
                 Poll::Ready(Some(Ok(frame)))
             }
         }
+    }
+
+    /// Waits for the client, within its time. A stream that is always there touches no timer.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
+        let due = self.pace.wait(Instant::now());
+        if self.patience.deadline() != due {
+            self.patience.as_mut().reset(due);
+        }
+        ready!(self.patience.as_mut().poll(cx));
+        self.fail(self.pace.failure())
     }
 
     fn fail(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
@@ -282,9 +287,6 @@ impl UploadState {
         Poll::Ready(Some(Err(UploadFailed)))
     }
 }
-
-/// How much earlier than its limit an idle body may be cut, so that not every frame resets a timer.
-const IDLE_SLACK: Duration = Duration::from_secs(1);
 
 /// What a connection to a replica sends.
 pub(crate) enum RequestBody {

@@ -107,6 +107,8 @@ struct FileLimits {
     max_connections: Option<usize>,
     header_timeout: Option<String>,
     body_idle_timeout: Option<String>,
+    body_bytes_per_second: Option<u64>,
+    body_grace: Option<String>,
     drain_timeout: Option<String>,
     held_drain_timeout: Option<String>,
 }
@@ -220,10 +222,13 @@ impl FileLimits {
             max_connections: self.max_connections.unwrap_or(default.max_connections),
             header_timeout: time(self.header_timeout, "headerTimeout", default.header_timeout)?,
             body_idle_timeout: time(self.body_idle_timeout, "bodyIdleTimeout", default.body_idle_timeout)?,
+            body_bytes_per_second: self.body_bytes_per_second.unwrap_or(default.body_bytes_per_second),
+            body_grace: time(self.body_grace, "bodyGrace", default.body_grace)?,
             drain_timeout: time(self.drain_timeout, "drainTimeout", default.drain_timeout)?,
             held_drain_timeout: time(self.held_drain_timeout, "heldDrainTimeout", default.held_drain_timeout)?,
         };
         positive(limits.max_body_bytes, "maxBodyBytes")?;
+        positive(limits.body_bytes_per_second, "bodyBytesPerSecond")?;
         positive(limits.max_connections as u64, "maxConnections")?;
         positive(u64::from(limits.caller_concurrency.unwrap_or(1)), "callerConcurrency")?;
         Ok(limits)
