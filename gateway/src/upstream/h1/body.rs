@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 
-use super::answer::Framing;
+use super::answer::{AnswerHead, Framing};
 use super::outgoing::Outgoing;
 use super::{H1Connection, H1Error, H1Pool};
 use crate::strict_http::{Chunks, Taken};
@@ -47,16 +47,16 @@ enum Remaining {
 }
 
 impl H1Body {
-    /// The body that begins with `arrived`, of the answer to a request of which `outgoing` is not sent yet.
+    /// The body of `answer` that begins with `arrived`; of the request, `outgoing` may not be sent yet.
     pub(super) fn new(
         connection: Box<H1Connection>,
         mut arrived: Bytes,
-        framing: Framing,
-        keep_alive: bool,
+        answer: &AnswerHead,
         outgoing: Outgoing,
         pool: &Arc<H1Pool>,
     ) -> Self {
-        let remaining = match framing {
+        let keep_alive = answer.keep_alive;
+        let remaining = match answer.framing {
             Framing::Length(length) if length <= arrived.len() as u64 => {
                 // What follows the answer belongs to no request: such a connection is used no more.
                 let excess = arrived.split_off(usize::try_from(length).unwrap_or(arrived.len()));

@@ -147,7 +147,7 @@ impl H1Connection {
         self.check_silence().map_err(|source| UpstreamError::Unsent { source: source.into() })?;
         let mut outgoing = Outgoing::new(head, body);
         let mut reader = HeadReader::new(head.method);
-        let (answer, rest) = poll_fn(|cx| {
+        let (mut answer, arrived) = poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = outgoing.poll_send(&mut self.stream, cx) {
                 if outgoing.is_untouched() {
                     return Poll::Ready(Err(UpstreamError::Unsent { source: error.into() }));
@@ -163,8 +163,8 @@ impl H1Connection {
         .await?;
         let mut response = Response::new(());
         *response.status_mut() = answer.status;
-        *response.headers_mut() = answer.headers;
-        let body = H1Body::new(self, rest, answer.framing, answer.keep_alive, outgoing, pool);
+        *response.headers_mut() = std::mem::take(&mut answer.headers);
+        let body = H1Body::new(self, arrived, &answer, outgoing, pool);
         Ok(response.map(|()| body))
     }
 
