@@ -51,6 +51,11 @@ impl Account {
         }
     }
 
+    /// The request is on a replica of this device, or on none any more.
+    pub(crate) fn runs_on(&mut self, device: Option<Device>) {
+        self.device = device;
+    }
+
     /// The gateway itself answers.
     pub(crate) fn refuse(mut self, error: &Error) {
         self.status = error.http_status();

@@ -54,8 +54,11 @@ impl Inference {
                 }
                 if is_fault(response.status()) {
                     self.model.record_failure(place, size, latency, now);
-                } else {
+                } else if response.status().is_success() {
                     self.model.record_served(place, size, latency, now);
+                } else {
+                    // What a refusal took says nothing of what a run takes.
+                    self.model.record_refused(place);
                 }
                 Ok(response)
             }

@@ -3,6 +3,8 @@
 //! All of it comes from the table and the recorded metadata, so a model at zero answers like one that runs, and nothing
 //! here wakes one.
 
+use std::collections::BTreeSet;
+
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -38,10 +40,15 @@ pub(crate) fn answer(
             json!({ "name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS })
         }
         Route::ModelList => {
-            let names: Vec<&str> = table.catalogue(scope, namespace).map(|model| model.key.name.as_str()).collect();
+            // Once each: this list has no place for the namespaces of a name that several have.
+            let names: BTreeSet<&str> =
+                table.catalogue(scope, namespace).map(|model| model.key.name.as_str()).collect();
             json!({ "models": names })
         }
-        Route::RepositoryIndex => table.catalogue(scope, namespace).map(|model| index_entry(model)).collect(),
+        Route::RepositoryIndex => table
+            .catalogue(scope, namespace)
+            .map(|model| index_entry(model, table.is_ambiguous(&model.key.name)))
+            .collect(),
         Route::RepositoryControl => {
             let message = "models are loaded and unloaded by their Model objects, not over this API";
             return Err(Error::BadRequest(message.to_owned()));
@@ -76,8 +83,14 @@ fn readiness(model: &Model) -> Response<ResponseBody> {
     response
 }
 
-fn index_entry(model: &Model) -> Value {
+/// A model of the index; with its namespace where the name alone does not tell it from another.
+fn index_entry(model: &Model, ambiguous: bool) -> Value {
     let reason = model.route().unavailable.as_ref().map(|unavailable| unavailable.message.clone());
     let state = if is_ready(model) { "READY" } else { "UNAVAILABLE" };
-    json!({ "name": model.key.name, "version": "1", "state": state, "reason": reason.unwrap_or_default() })
+    let mut entry =
+        json!({ "name": model.key.name, "version": "1", "state": state, "reason": reason.unwrap_or_default() });
+    if ambiguous {
+        entry["namespace"] = json!(model.key.namespace);
+    }
+    entry
 }

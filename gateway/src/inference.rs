@@ -12,7 +12,7 @@ use gateway_policy::retry::{Body as Resend, Failure, Retry, may_retry};
 use gateway_policy::{Moment, Outcome, Refusal, SizeBucket, Ticket};
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response, Version};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use crate::account::Account;
@@ -36,6 +36,8 @@ pub(crate) enum Wake {
     Yes,
     /// Anything else: answered by a replica that is there, or not at all.
     No,
+    /// A look into a replica: a model at zero has none to look into.
+    Look,
 }
 
 /// How long a place that a replica refused as taken stays taken here: another gateway's request is in it.
@@ -87,10 +89,10 @@ impl Inference {
             Ok(caller) => (caller, None),
             Err(error) => (None, Some(error)),
         };
-        let account = Account::open(&self.model, clock, self.started, present, caller);
+        let mut account = Account::open(&self.model, clock, self.started, present, caller);
         let outcome = match refused {
             Some(error) => Err(error),
-            None => self.drive(incoming).await,
+            None => self.drive(incoming, &mut account).await,
         };
         match outcome {
             Ok(answered) => self.relay(answered, account),
@@ -101,7 +103,7 @@ impl Inference {
         }
     }
 
-    async fn drive(&mut self, incoming: Source) -> Result<Answered, Error> {
+    async fn drive(&mut self, incoming: Source, account: &mut Account) -> Result<Answered, Error> {
         let mut admitted = self.admit(incoming).await?;
         hop_by_hop::strip_request(&mut self.parts.headers);
         self.parts.headers.remove(EXPECT);
@@ -111,6 +113,7 @@ impl Inference {
         loop {
             let place = self.place(&mut admitted, &mut ticket, &mut held).await?;
             attempts += 1;
+            account.runs_on(Some(place.replica().spec.device));
             let sent = self.now();
             let outcome = {
                 let unanswered = Unanswered::new(&self.model, &place, &admitted.payload, sent);
@@ -132,6 +135,7 @@ impl Inference {
                 Ok(response) => return Ok(Answered { response, place, held, timer: admitted.timer }),
                 Err(refused) => refused,
             };
+            account.runs_on((refused.failure == Failure::Lost).then_some(place.replica().spec.device));
             self.give_up_place(place, refused.failure);
             // What the client did to its own body explains more than the connection that it broke.
             if let Some(error) = admitted.payload.failure() {
@@ -186,7 +190,11 @@ impl Inference {
         {
             return Ok(place);
         }
-        if self.wake == Wake::No {
+        if self.wake == Wake::Look && self.model.routing().is_empty() {
+            let message = format!("model {} has no replica now, and only a replica knows this", self.model.key);
+            return Err(Error::ModelNotFound(message));
+        }
+        if self.wake != Wake::Yes {
             return Err(self.no_replica("it has none with a free slot, and only an inference waits for one"));
         }
         self.check_hope()?;
@@ -266,7 +274,8 @@ impl Inference {
         hop_by_hop::strip_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let headers = &mut parts.headers;
-        let reason = if parts.status.is_success() { place.reason().as_str() } else { upstream_reason(headers) };
+        let reason =
+            if parts.status.is_success() { place.reason().as_str() } else { upstream_reason(parts.status, headers) };
         headers.insert(DEVICE, HeaderValue::from_static(replica.spec.device.as_str()));
         headers.insert(REASON, HeaderValue::from_static(reason));
         headers.insert(REPLICA, replica.name_header.clone());
@@ -308,9 +317,15 @@ async fn within<F: Future>(timer: &mut Timer, mut future: Pin<&mut F>) -> Option
     .await
 }
 
-/// The reason that a replica gave for an error, if it is one of the closed set.
-fn upstream_reason(headers: &http::HeaderMap) -> &'static str {
+/// The reason that a replica gave for an error, if it is one of the closed set. Without one, what the status says: servers
+/// that are not ours give none, and an operator is not to be called for a caller's mistake.
+fn upstream_reason(status: StatusCode, headers: &http::HeaderMap) -> &'static str {
     let given = headers.get(REASON).map(HeaderValue::as_bytes);
     let known = given.and_then(|given| Reason::ALL.into_iter().find(|reason| reason.as_str().as_bytes() == given));
-    known.map_or("upstream-error", Reason::as_str)
+    match known {
+        Some(reason) => reason.as_str(),
+        None if status == StatusCode::PAYLOAD_TOO_LARGE => Reason::BodyTooLarge.as_str(),
+        None if status.is_client_error() => Reason::BadRequest.as_str(),
+        None => "upstream-error",
+    }
 }

@@ -101,7 +101,7 @@ impl Worker {
             let model = table.resolve(scope, name, namespace)?;
             let wake = match action {
                 Action::Infer => Wake::Yes,
-                Action::Inspect => Wake::No,
+                Action::Inspect => Wake::Look,
                 Action::Metadata | Action::Ready | Action::Status => match catalogue::of_model(model, action) {
                     Some(response) => return Ok(Answering::made(response)),
                     None => Wake::No,

@@ -90,6 +90,11 @@ impl Table {
         }
     }
 
+    /// Whether models of several namespaces have this name.
+    pub(crate) fn is_ambiguous(&self, name: &str) -> bool {
+        self.names.get(name).is_some_and(|models| models.len() > 1)
+    }
+
     /// The models that a catalogue request for `scope` is about.
     pub(crate) fn catalogue<'a>(
         &'a self,

@@ -268,7 +268,7 @@ async fn the_catalogue_wakes_nothing() {
     assert_eq!(client.get(&gateway.url("/v1/models/digits")).await.json()["ready"], true);
     assert_eq!(client.get(&gateway.url("/v1/models")).await.json()["models"][0], "digits");
     assert_eq!(client.post(&gateway.url("/v2/repository/index"), "").await.json()[0]["state"], "READY");
-    assert_eq!(client.get(&gateway.url("/v2/models/digits/stats")).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(client.get(&gateway.url("/v2/models/digits/stats")).await.status, StatusCode::NOT_FOUND);
     let woken = |tell: &Tell| match tell {
         Tell::Held(_) => true,
         Tell::Snapshot(snapshot) => snapshot.models.iter().any(|model| model.arrivals > 0 || model.held > 0),

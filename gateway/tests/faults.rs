@@ -140,6 +140,35 @@ async fn an_error_that_is_no_sentinel_is_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_error_without_a_known_reason_gets_that_of_its_status() {
+    for (status, reason) in [
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad-request"),
+        (StatusCode::UNPROCESSABLE_ENTITY, "bad-request"),
+        (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
+        (StatusCode::INTERNAL_SERVER_ERROR, "upstream-error"),
+    ] {
+        let wrapper = FakeWrapper::start(Behaviour::Refuse(status, "a reason of its own"));
+        let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
+        let answer = TestClient::http1().post(&gateway.url(INFER), "x").await;
+        assert_eq!((answer.status, answer.header("kferving-reason")), (status, reason));
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_refusal_took_is_no_service_time() {
+    let wrapper = FakeWrapper::start(Behaviour::Refuse(StatusCode::BAD_REQUEST, "bad-request"));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
+    let measured = || gateway.gateway.explain("vision", "digits", 1).unwrap().devices[0].measured;
+    assert_eq!(TestClient::http1().post(&gateway.url(INFER), "x").await.status, StatusCode::BAD_REQUEST);
+    assert!(!measured());
+    wrapper.behave(Behaviour::Echo(Duration::ZERO));
+    assert_eq!(TestClient::http1().post(&gateway.url(INFER), "x").await.status, StatusCode::OK);
+    assert!(measured());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_keeps_failing_is_ejected() {
     let failing = FakeWrapper::start(Behaviour::Refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal"));
     let serving = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
@@ -307,6 +336,27 @@ async fn a_deadline_that_passes_during_the_upload_is_not_the_replicas_fault() {
     }
     assert_eq!(gateway.metric("kferving_gateway_ejections_total", &[]), 0.0);
     drop(uploads);
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_trickles_gives_its_slot_back() {
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let limits = Limits { body_bytes_per_second: 1 << 20, body_grace: Duration::from_millis(500), ..Limits::default() };
+    let gateway = TestGateway::with_limits(vec![static_model("digits", &[(wrapper.addr, 1)])], limits);
+    let stream = announce(&gateway, "", 100 << 10).await;
+    let (mut read, mut write) = stream.into_split();
+    let trickle = tokio::spawn(async move {
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut first = [0; 12];
+    tokio::time::timeout(support::PATIENCE, read.read_exact(&mut first)).await.unwrap().unwrap();
+    assert_eq!(&first, b"HTTP/1.1 408");
+    assert_eq!(TestClient::http1().post(&gateway.url(INFER), "x").await.status, StatusCode::OK);
+    trickle.abort();
     gateway.settles().await;
     gateway.stop().await;
 }

@@ -121,7 +121,7 @@ async fn a_client_that_leaves_frees_its_place() {
     assert_eq!(first.await.unwrap().status, StatusCode::OK);
     assert_eq!(wrapper.requests(), 1, "the one that left never ran");
     gateway.settles().await;
-    let gone = [("code", "499"), ("reason", "client-gone")];
+    let gone = [("code", "499"), ("reason", "client-gone"), ("device", "none")];
     assert_eq!(gateway.metric("kferving_gateway_requests_total", &gone), 1.0);
     gateway.stop().await;
 }
@@ -136,6 +136,8 @@ async fn a_running_request_whose_client_leaves_is_cancelled() {
     leaving.abort();
     eventually("its run is cancelled", || wrapper.cancelled() == 1).await;
     gateway.settles().await;
+    let gone = [("code", "499"), ("reason", "client-gone"), ("device", "cpu")];
+    eventually("it is counted", || gateway.metric("kferving_gateway_requests_total", &gone) == 1.0).await;
     gateway.stop().await;
 }
 

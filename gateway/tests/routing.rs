@@ -141,6 +141,36 @@ async fn what_a_client_says_for_the_gateway_goes_no_further() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_two_namespaces_is_listed_once_and_told_apart_in_the_index() {
+    let gateway = TestGateway::start(vec![
+        scaled_model("digits"),
+        in_namespace("audio", scaled_model("digits")),
+        scaled_model("edges"),
+    ]);
+    let client = TestClient::http1();
+    let names = client.get(&gateway.url("/v1/models")).await.json();
+    assert_eq!(names["models"], serde_json::json!(["digits", "edges"]));
+    let index = client.post(&gateway.url("/v2/repository/index"), "").await.json();
+    let entries: Vec<_> = index.as_array().unwrap().iter().map(|entry| (&entry["name"], &entry["namespace"])).collect();
+    let null = serde_json::Value::Null;
+    let (digits, edges) = (serde_json::json!("digits"), serde_json::json!("edges"));
+    let (audio, vision) = (serde_json::json!("audio"), serde_json::json!("vision"));
+    assert_eq!(entries, [(&digits, &audio), (&digits, &vision), (&edges, &null)]);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_at_zero_has_no_configuration_of_its_replica() {
+    let gateway = TestGateway::start(vec![scaled_model("cold")]);
+    for verb in ["config", "stats"] {
+        let answer = TestClient::http1().get(&gateway.url(&format!("/v2/models/cold/{verb}"))).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "a retry would not help: {answer:?}");
+        assert_eq!(answer.header("kferving-reason"), "model-not-found");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn grpc_is_routed_by_the_name_in_its_message() {
     let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
     let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)]), scaled_model("cold")]);

@@ -287,6 +287,11 @@ impl Model {
         served.total_us.fetch_add(latency.as_micros() as u64, Ordering::Relaxed);
     }
 
+    /// Notes that a replica answered, with something that tells nothing of service times.
+    pub(crate) fn record_refused(&self, place: &Place) {
+        place.replica().health().record_success();
+    }
+
     /// Notes a failure of a replica; ejects it when it keeps failing.
     pub(crate) fn record_failure(&self, place: &Place, size: SizeBucket, latency: Duration, now: Moment) {
         let replica = place.replica();
