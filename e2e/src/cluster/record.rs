@@ -107,9 +107,9 @@ impl Record {
         if self.boot != boot_id() {
             return Ok(());
         }
-        // The inner one first: then its parent still reaps it, whatever process 1 of this machine does with orphans.
-        self.init.kill()?;
-        self.outer.kill()
+        // Only the inner one while it lives: its parent then reaps it and ends by itself. Killed together, process 1 would stay as
+        // a zombie until that of this machine takes care of it.
+        if self.init.is_running() { self.init.kill() } else { self.outer.kill() }
     }
 }
 

@@ -73,7 +73,9 @@ fn kill(hierarchies: &[Hierarchy], place: &Place, record: Option<&Record>) -> an
             let numbers: Vec<_> = left.iter().map(|process| process.pid()).collect();
             bail!("these processes do not die within {DEATH_DEADLINE:?}: {numbers:?}");
         }
-        for process in left {
+        // The parent of process 1 reaps it and ends by itself, in this order.
+        let outer = ours.map(|record| record.outer);
+        for process in left.into_iter().filter(|process| Some(*process) != outer) {
             process.kill().with_context(|| format!("cannot kill process {}", process.pid()))?;
         }
         std::thread::sleep(BETWEEN_LOOKS);
