@@ -83,6 +83,9 @@ pub enum Waiting {
 /// When the suite could not be run to its end.
 pub async fn run(place: &Place, arguments: &Arguments, progress: &Progress) -> anyhow::Result<ExitCode> {
     let baseline = arguments.baseline.as_deref().map(Report::read).transpose()?;
+    if let Some(other) = baseline.as_ref().filter(|baseline| baseline.suite != arguments.suite) {
+        anyhow::bail!("the baseline is of {}: give one of {}", other.suite.name(), arguments.suite.name());
+    }
     let shutdown = Shutdown::on_signals().context("cannot install the signal handlers")?;
     let report = report(place, arguments, progress, &shutdown).await?;
     print!("{}", report.table());
