@@ -70,7 +70,8 @@ impl Cluster {
         kubeconfig::client(&self.kubeconfig()).await
     }
 
-    /// A command that runs `program` inside, with the tools of the cluster (kubectl, ctr) in its `PATH` and set up to use it.
+    /// A command that runs `program` inside, with the tools of the cluster (kubectl, ctr) in its `PATH` and set up to use it. It
+    /// works in the folder that is the caller's now; another `current_dir` does not reach it.
     ///
     /// # Errors
     /// When the components are not built any more.

@@ -64,7 +64,8 @@ async fn the_load_test_takes_a_cold_start_of_stock_knative_apart() {
     // In the process namespace too: /proc is that one's, and the program asks there where it is.
     let mut loadtest = rig.command(Inside::All, image::built("loadtest").as_os_str()).await.unwrap();
     loadtest.args(["cold-start", "--target", "knative", "--services", "1", "--samples", "1", "--json"]).arg(&json);
-    image::succeeded("loadtest", &loadtest.current_dir(image::repository()).output().unwrap());
+    loadtest.arg("--model-file").arg(image::repository().join("examples/models/digits.onnx"));
+    image::succeeded("loadtest", &loadtest.output().unwrap());
 
     let result: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let series = &result["series"][0];
