@@ -123,7 +123,7 @@ mod tests {
             program(&programs, present);
         }
         std::fs::write(programs.join("runc"), "not executable").unwrap();
-        let missing = look(&[programs.clone()], &[cni.clone()], false).unwrap_err();
+        let missing = look(std::slice::from_ref(&programs), std::slice::from_ref(&cni), false).unwrap_err();
         assert_eq!(
             missing.to_string(),
             "missing on this machine: runc, iptables, CNI plugins. Debian and Ubuntu: apt-get update && apt-get install -y runc \
