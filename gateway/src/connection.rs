@@ -14,6 +14,7 @@ use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use poolctl_runtime::lame_duck::{self, LAME_DUCK};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -53,11 +54,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const SNIFF_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_SNIFF_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a connection without a request is kept once the drain has begun, at most half of the time for the whole
-/// drain. A client that does not know yet has sent its next request by then, also from another continent, and is answered
-/// with `connection: close`; HTTP/1 has no other way to tell it.
-const LAME_DUCK: Duration = Duration::from_millis(300);
-
 /// Tells the connections of one thread to finish.
 #[derive(Default)]
 pub(crate) struct Drain {
@@ -80,6 +76,7 @@ impl Drain {
 pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, drain: Arc<Drain>) {
     let limits = &worker.inner.settings.limits;
     let header_timeout = limits.header_timeout;
+    // At most half of the time for the whole drain.
     let lame_duck = LAME_DUCK.min(limits.drain_timeout / 2);
     let sniffed = tokio::select! {
         biased;
@@ -162,14 +159,7 @@ where
     if let Ok(ended) = tokio::time::timeout(lame_duck, connection.as_mut()).await {
         return ended;
     }
-    // A request that has arrived by now is read before the connection is looked at as idle.
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        () = tokio::task::yield_now() => {}
-    }
-    finish(connection.as_mut());
-    connection.await
+    lame_duck::finish(connection, finish).await
 }
 
 /// Resolves `patience` after the drain has begun.

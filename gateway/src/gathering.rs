@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A head and a body that are no longer than this together are copied into one piece: a plain send costs the kernel less
 /// than one that gathers, by more than the copy. Longer ones are gathered where they are.
-const COPIED_BYTES: usize = 4 << 10;
+pub(crate) const COPIED_BYTES: usize = 4 << 10;
 
 /// A connection that sends the pieces of a small message as one.
 #[derive(Debug)]

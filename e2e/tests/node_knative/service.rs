@@ -1,10 +1,11 @@
 //! A stock Knative Service of the digits model, and how it is asked.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use e2e::cluster::{Cluster, TestCluster};
+use e2e::process::{Progress, wait_until};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Service};
@@ -17,7 +18,6 @@ use crate::image;
 /// No wait here takes longer, not even on two cores that also compile. Going to zero takes Knative's grace period of 30 s, and the
 /// pod's end at most [`TIMEOUT_SECONDS`] more.
 const DEADLINE: Duration = Duration::from_secs(300);
-const POLL: Duration = Duration::from_millis(200);
 
 /// The Service's `timeoutSeconds`, which bounds how long an ending pod stays.
 const TIMEOUT_SECONDS: u32 = 20;
@@ -54,7 +54,7 @@ impl<'a> DigitsService<'a> {
         let manifest: DynamicObject = serde_json::from_value(manifest()).unwrap();
         service.knative("serving.knative.dev/v1", "Service").create(&PostParams::default(), &manifest).await.unwrap();
         let revisions = service.knative("serving.knative.dev/v1", "Revision");
-        eventually("the revision is ready", async || {
+        eventually("the revision to be ready", || async {
             let Some(revision) = revisions.get_opt(REVISION).await.unwrap() else { return Err("none".to_owned()) };
             let conditions = revision.data["status"]["conditions"].clone();
             let is_met = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
@@ -71,7 +71,7 @@ impl<'a> DigitsService<'a> {
     /// Waits until Knative wants no replica and no pod is left, ending ones included.
     pub(crate) async fn until_at_zero(&self, when: &str) {
         let autoscalers = self.knative("autoscaling.internal.knative.dev/v1alpha1", "PodAutoscaler");
-        eventually(&format!("it is at zero {when}"), async || {
+        eventually(&format!("the Service to be at zero {when}"), || async {
             let status = autoscalers.get(REVISION).await.unwrap().data["status"].clone();
             let pods = self.pods().await;
             let at_zero = status["desiredScale"] == 0 && pods.is_empty();
@@ -82,7 +82,7 @@ impl<'a> DigitsService<'a> {
 
     /// The one pod.
     pub(crate) async fn the_pod(&self) -> Pod {
-        eventually("one pod is ready", async || {
+        eventually("one pod to be ready", || async {
             let mut pods = self.pods().await;
             match pods.as_slice() {
                 [pod] if not_ready(pod).is_empty() => Ok(pods.remove(0)),
@@ -216,14 +216,6 @@ pub(crate) fn restarts(pod: &Pod) -> i32 {
     statuses(pod).iter().map(|container| container.restart_count).sum()
 }
 
-/// Polls until `probe` gives something; what it says else is shown when it never does.
-async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match probe().await {
-            Ok(found) => return found,
-            Err(instead) => assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}; instead: {instead}"),
-        }
-        tokio::time::sleep(POLL).await;
-    }
+async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, probe: impl FnMut() -> F) -> T {
+    wait_until(what, DEADLINE, &Progress::silent(), probe).await.unwrap_or_else(|error| panic!("{error}"))
 }

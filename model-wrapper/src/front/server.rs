@@ -14,6 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use poolctl_runtime::lame_duck::{self, LAME_DUCK};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -41,10 +42,6 @@ const MAX_HEADERS: u32 = 16 << 10;
 
 /// Pause after an accept that failed for want of descriptors or memory, which soon may be had again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// How long a connection without a request is kept once the server stops. What its caller sends meanwhile is answered with
-/// `connection: close`; HTTP/1 has no other way to tell it.
-const LAME_DUCK: Duration = Duration::from_millis(300);
 
 impl Front {
     /// Serves connections until `shutdown`; returns when the requests under way then have been answered.
@@ -142,14 +139,7 @@ async fn drive<C: Future>(connection: C, stopping: watch::Receiver<bool>, finish
         ended = connection.as_mut() => return ended,
         () = over(stopping) => {}
     }
-    // A request that has arrived by now is read before the connection is looked at as idle.
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        () = tokio::task::yield_now() => {}
-    }
-    finish(connection.as_mut());
-    connection.await
+    lame_duck::finish(connection, finish).await
 }
 
 /// Resolves when callers have had the time to learn that the server stops.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod announce;
+pub mod lame_duck;
 mod shutdown;
 pub mod telemetry;
 

@@ -12,11 +12,8 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::H1Error;
+use crate::gathering::COPIED_BYTES;
 use crate::upload::{RequestBody, Upload, UploadFailed};
-
-/// A body no longer than this is copied behind the head: a plain send costs the kernel less than one that gathers, by more
-/// than the copy.
-const COPIED_BYTES: usize = 4 << 10;
 
 /// Room for a usual head.
 const HEAD_BYTES: usize = 512;
