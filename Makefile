@@ -34,8 +34,8 @@ cluster-down: tools ## Stop it: nothing of it is left.
 	$(CLUSTER) down
 
 e2e: models ## Tests on the cluster of KUBECONFIG, or on one of this machine (root; minutes).
-	cargo build --locked -p poolctl -p model-wrapper -p loadtests && cargo test --locked -p e2e --test 'node*' --no-run
-	$(if $(KUBECONFIG),,$(CLUSTER) during) cargo test --locked -p e2e --test 'node*' -- --ignored --test-threads=1
+	cargo build --locked --workspace --bins && cargo test --locked --workspace --test 'node*' --no-run
+	$(if $(KUBECONFIG),,target/debug/cluster during) cargo test --locked --workspace --test 'node*' -- --ignored --test-threads=1
 
 lint: ## What CI checks besides the tests.
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
