@@ -10,13 +10,12 @@ use gateway_policy::Moment;
 use model_wrapper_admin::{AdminClient, Timeouts, TokenSigner};
 use parking_lot::Mutex;
 use poolctl_cluster::Cluster;
-use poolctl_runtime::Shutdown;
+use poolctl_runtime::{Clock, Shutdown};
 use prometheus::Registry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::ReplicaAdmin;
-use crate::clock::Clock;
 use crate::effects::{Effects, incarnation};
 use crate::explain::ScaleExplanation;
 use crate::leader::{Leader, Task};

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use autoscaler_policy::claim::{CreateOutcome, DeleteOutcome, Event, GetOutcome, LoadOutcome, WriteOutcome};
 use model_wrapper_admin::{AdminError, DrainClaims, TokenSigner};
 use poolctl_cluster::{Cluster, ClusterError, Deletion, Transition};
+use poolctl_runtime::{Clock, since_1970};
 use tokio::sync::Semaphore;
 
 use crate::admin::ReplicaAdmin;
-use crate::clock::{Clock, unix_seconds};
 use crate::leader::Task;
 use crate::metrics::{EffectKind, Metrics};
 use crate::settings::{EffectLimits, Settings};
@@ -127,7 +127,7 @@ impl<C: Cluster, A: ReplicaAdmin> Effects<C, A> {
             }
             Task::Drain { uid, claim, address, within } => {
                 // Signed when it is sent: it may have waited for its turn.
-                let expires = unix_seconds(SystemTime::now()).saturating_add(TOKEN_LEEWAY_SECONDS);
+                let expires = since_1970(SystemTime::now()).as_secs().saturating_add(TOKEN_LEEWAY_SECONDS);
                 let token = self.signer.sign_drain(&DrainClaims::new(uid.as_str(), expires));
                 if let Err(error) = self.admin.drain(address, within, &token).await {
                     tracing::warn!(replica = %uid, %error, "the drain did not end well: deleting it as it is");
@@ -152,6 +152,5 @@ impl<C: Cluster, A: ReplicaAdmin> Effects<C, A> {
 
 /// A name that no other term of leadership has, in any process.
 pub(crate) fn incarnation(identity: &str) -> String {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    format!("{identity}-{:x}-{:08x}", since_epoch.as_micros(), rand::random::<u32>())
+    format!("{identity}-{:x}-{:08x}", since_1970(SystemTime::now()).as_micros(), rand::random::<u32>())
 }

@@ -17,9 +17,9 @@ use autoscaler_policy::{ClaimId, Desired, Explanation, ModelKey, Revision, Revis
 use gateway_policy::Moment;
 use model_wrapper_admin::{SpecializeRequest, TokenClaims};
 use poolctl_cluster::{Expected, Lifecycle, NewReplica, Patch, Replica, ReplicaEvent, ReplicaState, ReplicaUid};
+use poolctl_runtime::{Clock, since_1970};
 
 pub(crate) use self::table::RevisionTable;
-use crate::clock::{Clock, unix_seconds};
 use crate::demand::Gateways;
 use crate::effects::TOKEN_LEEWAY_SECONDS;
 use crate::metrics::Metrics;
@@ -241,7 +241,7 @@ impl Leader {
                     pod_uid: request.pod_uid.clone(),
                     claim_id: request.claim_id.clone(),
                     digest: request.digest.clone(),
-                    expires: unix_seconds(self.clock.wall(deadline)).saturating_add(TOKEN_LEEWAY_SECONDS),
+                    expires: since_1970(self.clock.wall(deadline)).as_secs().saturating_add(TOKEN_LEEWAY_SECONDS),
                 };
                 let within = deadline.saturating_since(now);
                 tasks.push(Task::Specialize { uid, claim, address, request, token, within });

@@ -6,7 +6,6 @@
 
 mod admin;
 mod autoscaler;
-mod clock;
 mod demand;
 mod effects;
 mod explain;

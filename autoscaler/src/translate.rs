@@ -20,8 +20,7 @@ use poolctl_cluster::{
     Claim, ClusterError, Deletion, Expected, Lifecycle, NewReplica, Patch, Replica, ReplicaState, ReplicaUid,
     ServingIdentity, Transition,
 };
-
-use crate::clock::Clock;
+use poolctl_runtime::Clock;
 
 /// Why a replica cannot be shown to the policy.
 #[derive(Debug, thiserror::Error)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use gateway_policy::{Device, Moment};
 use http::StatusCode;
+use poolctl_runtime::Clock;
 
 use crate::caller::CallerPermit;
-use crate::clock::Clock;
 use crate::error::{Error, Reason};
 use crate::model::{Model, Place, Present};
 

@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use gateway_policy::HoldLimits;
 use parking_lot::Mutex;
+use poolctl_runtime::{Clock, since_1970};
 use prometheus::Registry;
 
 use crate::caller::Callers;
-use crate::clock::Clock;
 use crate::demand::{Outbox, Urgent};
 use crate::metrics::Metrics;
 use crate::model::{Model, ModelKey};
@@ -67,7 +68,7 @@ impl Gateway {
             callers: settings.limits.caller_concurrency.map(Callers::new),
             settings,
             clock: Clock::start(),
-            epoch: Clock::wall_micros(),
+            epoch: since_1970(SystemTime::now()).as_micros() as u64,
             metrics,
             table: ArcSwap::from_pointee(Table::default()),
             claimed: Mutex::new(HashMap::new()),

@@ -10,7 +10,6 @@ mod attempt;
 mod body;
 mod caller;
 mod catalogue;
-mod clock;
 pub mod config;
 mod connection;
 mod demand;

@@ -20,8 +20,8 @@ use gateway_policy::{
     Choice, Device, Hold, HoldLimits, Moment, Pick, Reason, Replica as _, RetryBudget, ServiceTimes, SizeBucket,
 };
 use parking_lot::Mutex;
+use poolctl_runtime::Clock;
 
-use crate::clock::Clock;
 use crate::demand::Outbox;
 use crate::error;
 use crate::metrics::{Metrics, ModelMetrics};

@@ -1,9 +1,11 @@
-//! What every binary of the project does the same way: logs, shutdown, announced addresses, metrics and health.
+//! What every binary of the project does the same way: logs, time, shutdown, announced addresses, metrics and health.
 
 pub mod admin;
 pub mod announce;
+mod clock;
 pub mod lame_duck;
 mod shutdown;
 pub mod telemetry;
 
+pub use clock::{Clock, since_1970};
 pub use shutdown::Shutdown;

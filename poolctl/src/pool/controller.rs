@@ -5,15 +5,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
-use gateway_policy::Moment;
 use parking_lot::Mutex;
 use poolctl_cluster::{
     Cluster, Expected, Lifecycle, NewReplica, Patch, ReplicaEvent, ReplicaState, ReplicaUid, Transition,
 };
-use poolctl_runtime::Shutdown;
+use poolctl_runtime::{Clock, Shutdown};
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 
@@ -37,7 +36,7 @@ struct Shared {
     /// Changes whenever a pool does.
     changed: watch::Sender<()>,
     metrics: PoolMetrics,
-    epoch: Instant,
+    clock: Clock,
 }
 
 struct Pool {
@@ -94,7 +93,7 @@ impl<C: Cluster> PoolController<C> {
             pools: Mutex::new(pools.collect()),
             changed: watch::Sender::new(()),
             metrics: PoolMetrics::register(registry)?,
-            epoch: Instant::now(),
+            clock: Clock::start(),
         };
         Ok(Self { cluster, shared: Arc::new(shared) })
     }
@@ -155,12 +154,8 @@ impl<C: Cluster> PoolController<C> {
         }
     }
 
-    fn now(&self) -> Moment {
-        Moment::from_epoch(self.shared.epoch.elapsed())
-    }
-
     fn observe(&self, event: ReplicaEvent) {
-        let now = self.now();
+        let now = self.shared.clock.now();
         let mut pools = self.shared.pools.lock();
         match event {
             ReplicaEvent::Applied(replica) if replica.pool.is_empty() => {
@@ -182,7 +177,7 @@ impl<C: Cluster> PoolController<C> {
     }
 
     fn settle(&self, answer: Answer) {
-        let now = self.now();
+        let now = self.shared.clock.now();
         let mut pools = self.shared.pools.lock();
         match answer {
             Answer::Created(key, outcome) => {
@@ -206,7 +201,7 @@ impl<C: Cluster> PoolController<C> {
     fn act(&self, answers: &mpsc::Sender<Answer>) -> Duration {
         /// Nothing is due: events and answers wake the controller.
         const NOTHING_DUE: Duration = Duration::from_secs(3600);
-        let now = self.now();
+        let now = self.shared.clock.now();
         let mut wake = NOTHING_DUE;
         let mut pools = self.shared.pools.lock();
         for pool in pools.values_mut() {
