@@ -29,7 +29,7 @@ PRINTED_LINE = EXAMPLES / "printed-line.png"
 PRINTED_TEXT = "Serverless inference, warm in 10 ms"
 START_TIMEOUT_S = 60
 REQUEST_TIMEOUT_S = 60
-COLD_PHASES = ("hold", "claim", "specialize", "load", "queue", "infer")
+COLD_PHASES = ("hold", "backoff", "claim", "specialize", "load", "queue", "infer")
 
 
 class Wrong(Exception):

@@ -278,9 +278,6 @@ impl Leader {
                     let outcome = claim::CreateOutcome::Failed("its revision is gone".into());
                     return Some(Event::Created { claim, outcome });
                 };
-                if let Some(pool) = &known.placement.pool {
-                    self.metrics.pool_misses.with_label_values(&[&*known.model.namespace, &**pool]).inc();
-                }
                 let replica = translate::cold_start(known, claim.as_str(), deadline, self.clock);
                 tasks.push(Task::Create { claim, replica });
             }
@@ -338,13 +335,7 @@ impl Leader {
 
     fn count(&self, event: &Event) {
         match event {
-            Event::Written { ticket, outcome } => {
-                self.metrics.written(ticket.write, outcome);
-                let claimed = matches!(ticket.write, claim::Write::Claim | claim::Write::ClaimServing);
-                if let (true, claim::WriteOutcome::Won(view)) = (claimed, outcome) {
-                    self.metrics.pool_hits.with_label_values(&[&*view.fit.namespace, &*view.fit.pool]).inc();
-                }
-            }
+            Event::Written { ticket, outcome } => self.metrics.written(ticket.write, outcome),
             Event::Specialized { outcome, .. } => self.metrics.specialized(outcome),
             _ => {}
         }

@@ -84,19 +84,19 @@ impl Metrics {
             phases: HistogramVec::new(
                 HistogramOpts::new(
                     "kferving_autoscaler_activation_seconds",
-                    "Time of an activation by origin and phase: claim, specialize, load.",
+                    "Time of an activation by origin and phase: backoff, claim, specialize, load.",
                 )
                 .buckets(vec![0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 4.0, 16.0]),
                 &["origin", "phase"],
             )?,
             pool_hits: counters(
                 "kferving_autoscaler_pool_hits_total",
-                "Replicas claimed from a warm pool.",
+                "Replicas brought up from a warm pool.",
                 &["namespace", "pool"],
             )?,
             pool_misses: counters(
                 "kferving_autoscaler_pool_misses_total",
-                "Replicas started cold because their warm pool had none that fits.",
+                "Replicas brought up by a cold start because their warm pool could not serve them.",
                 &["namespace", "pool"],
             )?,
             desired: gauges(
@@ -189,10 +189,20 @@ impl Metrics {
         self.specializations.with_label_values(&[outcome]).inc();
     }
 
-    pub(crate) fn activated(&self, timings: &Timings) {
+    /// Counts a replica that was brought up, for a revision that claims from `pool`, a namespace and a name. An attempt that
+    /// fails is neither a hit nor a miss: the next one for the same demand is.
+    pub(crate) fn activated(&self, timings: &Timings, pool: Option<(&str, &str)>) {
+        if let Some((namespace, name)) = pool {
+            let used = match timings.origin {
+                Origin::Pool => &self.pool_hits,
+                Origin::Cold => &self.pool_misses,
+            };
+            used.with_label_values(&[namespace, name]).inc();
+        }
         let origin = origin(timings.origin);
         self.activations.with_label_values(&[origin]).inc();
-        for (phase, time) in [("claim", timings.claim), ("specialize", timings.specialize), ("load", timings.load)] {
+        let Timings { backoff, claim, specialize, load, .. } = timings;
+        for (phase, time) in [("backoff", backoff), ("claim", claim), ("specialize", specialize), ("load", load)] {
             self.phases.with_label_values(&[origin, phase]).observe(time.as_secs_f64());
         }
     }

@@ -92,7 +92,9 @@ pub struct ConditionStatus {
 pub struct ActivationStatus {
     /// pool or cold.
     pub origin: &'static str,
-    /// From the demand until the model was sent, in milliseconds.
+    /// The pause after an attempt that had failed, as far as this one waited for its end, in milliseconds.
+    pub backoff_ms: f64,
+    /// From then, or from the demand, until the model was sent, in milliseconds.
     pub claim_ms: f64,
     /// The specialize call without loading, in milliseconds.
     pub specialize_ms: f64,
@@ -110,9 +112,9 @@ pub struct PoolUse {
     pub namespace: String,
     /// Name of the pool.
     pub name: String,
-    /// Replicas claimed from it.
+    /// Replicas brought up from it.
     pub hits: u64,
-    /// Replicas started cold because it had none that fits.
+    /// Replicas brought up by a cold start because it could not serve them.
     pub misses: u64,
 }
 
@@ -210,6 +212,7 @@ fn of_activation(activation: &Activation, now: Moment) -> ActivationStatus {
     let millis = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     ActivationStatus {
         origin: origin(activation.timings.origin),
+        backoff_ms: millis(activation.timings.backoff),
         claim_ms: millis(activation.timings.claim),
         specialize_ms: millis(activation.timings.specialize),
         load_ms: millis(activation.timings.load),

@@ -300,6 +300,7 @@ impl Inference {
     pub(crate) fn now(&self) -> Moment {
         self.worker.inner.clock.now()
     }
+        metrics.cold_backoff.observe(activation.backoff.as_secs_f64());
 }
 
 /// The body of a request: still to be read, or read already to find the model's name in it.

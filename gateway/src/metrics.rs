@@ -155,6 +155,7 @@ impl Metrics {
             held_bytes: self.held_bytes.with_label_values(&[namespace, model]),
             hold_duration: self.hold_duration.with_label_values(&[namespace, model]),
             cold_hold: phase("hold"),
+            cold_backoff: phase("backoff"),
             cold_claim: phase("claim"),
             cold_specialize: phase("specialize"),
             cold_load: phase("load"),
@@ -184,6 +185,7 @@ pub(crate) struct ModelMetrics {
     pub(crate) held_bytes: IntGauge,
     pub(crate) hold_duration: Histogram,
     pub(crate) cold_hold: Histogram,
+    pub(crate) cold_backoff: Histogram,
     pub(crate) cold_claim: Histogram,
     pub(crate) cold_specialize: Histogram,
     pub(crate) cold_load: Histogram,
@@ -248,7 +250,7 @@ impl Drop for ModelMetrics {
             let _ = self.families.in_flight.remove_label_values(&labels);
             let _ = self.families.ejections.remove_label_values(&labels);
         }
-        for phase in ["hold", "claim", "specialize", "load", "first-byte"] {
+        for phase in ["hold", "backoff", "claim", "specialize", "load", "first-byte"] {
             let _ = self.families.cold_start.remove_label_values(&[namespace, model, phase]);
         }
         let _ = self.families.held.remove_label_values(&[namespace, model]);

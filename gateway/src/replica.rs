@@ -32,6 +32,8 @@ pub(crate) enum Origin {
 /// How a replica came to be, as the autoscaler measured it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Activation {
+    /// The pause after an attempt that had failed.
+    pub(crate) backoff: Duration,
     pub(crate) claim: Duration,
     pub(crate) specialize: Duration,
     pub(crate) load: Duration,

@@ -10,7 +10,7 @@ use crate::replica::Activation;
 const NOT_HELD: HeaderValue = HeaderValue::from_static("hold;dur=0");
 
 /// The gateway's phases before those of the replica: `hold`, and on the first use of a fresh replica `claim`,
-/// `specialize` and `load`.
+/// `specialize` and `load`, with `backoff` before them where an attempt to bring one up had failed.
 pub(crate) fn prepend(
     held: Option<Duration>,
     first_use: Option<Activation>,
@@ -35,7 +35,10 @@ impl Own {
             Some(held) => push(&mut text, "hold", held),
             None => text.push_str("hold;dur=0"),
         }
-        if let Some(Activation { claim, specialize, load }) = self.first_use {
+        if let Some(Activation { backoff, claim, specialize, load }) = self.first_use {
+            if !backoff.is_zero() {
+                push(&mut text, "backoff", backoff);
+            }
             for (name, phase) in [("claim", claim), ("specialize", specialize), ("load", load)] {
                 push(&mut text, name, phase);
             }
@@ -62,6 +65,7 @@ mod tests {
     fn phases_in_order() {
         let held = Some(Duration::from_micros(5_250));
         let activation = Activation {
+            backoff: Duration::ZERO,
             claim: Duration::from_micros(800),
             specialize: Duration::from_millis(3),
             load: Duration::from_millis(1),
@@ -70,6 +74,11 @@ mod tests {
         assert_eq!(
             prepend(held, Some(activation), Some(&upstream)),
             "hold;dur=5.250, claim;dur=0.800, specialize;dur=3.000, load;dur=1.000, queue;dur=0.1, infer;dur=2"
+        );
+        let delayed = Activation { backoff: Duration::from_secs(1), ..activation };
+        assert_eq!(
+            prepend(held, Some(delayed), None),
+            "hold;dur=5.250, backoff;dur=1000.000, claim;dur=0.800, specialize;dur=3.000, load;dur=1.000"
         );
         assert_eq!(prepend(None, None, Some(&upstream)), "hold;dur=0, queue;dur=0.1, infer;dur=2");
         assert_eq!(prepend(held, None, None), "hold;dur=5.250");

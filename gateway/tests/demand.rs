@@ -60,7 +60,7 @@ async fn a_cold_model_is_reported_at_once_and_answers_when_its_replica_comes() {
     assert_eq!(answer.header("kferving-replica"), "wrapper-u1");
     assert_eq!(answer.header("kferving-reason"), "only-candidate");
     let timing = answer.header("server-timing").to_owned();
-    for phase in ["hold;dur=", "claim;dur=1.000", "specialize;dur=2.000", "load;dur=3.000"] {
+    for phase in ["hold;dur=", "backoff;dur=500.000", "claim;dur=1.000", "specialize;dur=2.000", "load;dur=3.000"] {
         assert!(timing.contains(phase), "{timing}");
     }
 

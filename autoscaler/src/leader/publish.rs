@@ -39,6 +39,7 @@ impl Leader {
             concurrency: revision.container_concurrency,
             cost: revision.cost,
             phases: timings.map(|timings| ActivationPhases {
+                backoff_us: super::micros(timings.backoff),
                 claim_us: super::micros(timings.claim),
                 specialize_us: super::micros(timings.specialize),
                 load_us: super::micros(timings.load),
@@ -47,7 +48,8 @@ impl Leader {
         self.reported.remove(uid);
         self.gateways.publish(uid, added, now);
         if let Some(timings) = timings {
-            self.metrics.activated(&timings);
+            let pool = revision.placement.pool.as_deref().map(|pool| (&*revision.model.namespace, pool));
+            self.metrics.activated(&timings, pool);
             self.activations.insert(key.clone(), Activation { timings, at: now });
         }
         self.report_model_of(key);

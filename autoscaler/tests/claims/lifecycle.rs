@@ -100,7 +100,7 @@ async fn two_models_do_not_share_a_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_killed_while_it_loads_is_replaced() {
     let stack = Stack::with_pool(2).await;
-    let (_running, gateway) = connected(&stack, vec![revision("digits")]).await;
+    let (running, gateway) = connected(&stack, vec![revision("digits")]).await;
     let pool = stack.replicas().await;
     for replica in &pool {
         signal(replica, Signal::STOP);
@@ -114,6 +114,31 @@ async fn a_replica_killed_while_it_loads_is_replaced() {
     }
     serves_once(&stack, &gateway, "digits").await;
     assert!(!gateway.known().replicas.contains_key(&claimed.uid.0));
+    let status = running.autoscaler.status();
+    assert_eq!((status.pools[0].hits, status.pools[0].misses), (1, 0), "a claim that failed is no hit");
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pause_after_a_failed_load_is_told_apart_from_the_claim() {
+    let stack = Stack::with_pool(3).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("late.onnx");
+    let mut late = revision("digits");
+    let present = late.source.uri.trim_start_matches("file://").to_owned();
+    late.source.uri = format!("file://{}", path.display()).into();
+    let (running, gateway) = connected(&stack, vec![late]).await;
+    gateway.hold("digits");
+    gateway.until("load-failed is told", |known| known.troubles > 0).await;
+    std::fs::copy(present, directory.path().join("partial")).unwrap();
+    std::fs::rename(directory.path().join("partial"), &path).unwrap();
+    let phases = gateway.until_served("digits").await.phases.unwrap();
+    let pause = Settings::default().claims.backoff_first;
+    assert!(Duration::from_micros(phases.backoff_us) >= pause, "{phases:?}");
+    let told = running.autoscaler.status().revisions[0].last_activation.clone().unwrap();
+    assert_eq!((told.backoff_ms, told.claim_ms), (phases.backoff_us as f64 / 1e3, phases.claim_us as f64 / 1e3));
+    let sums = |phase| running.metric("kferving_autoscaler_activation_seconds", &[("phase", phase)]);
+    assert_eq!((sums("backoff"), sums("claim")), (phases.backoff_us as f64 / 1e6, phases.claim_us as f64 / 1e6));
     stack.end().await;
 }
 

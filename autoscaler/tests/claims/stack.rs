@@ -39,7 +39,7 @@ pub(crate) struct Running<C, A = AdminClient> {
 }
 
 impl<C, A> Running<C, A> {
-    /// The sum of a counter or gauge over everything with these labels; 0 where there is none.
+    /// The sum of a counter, a gauge or a histogram's samples over everything with these labels; 0 where there is none.
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let families = self.registry.gather();
         let family = families.iter().filter(|family| family.name() == name);
@@ -49,7 +49,12 @@ impl<C, A> Running<C, A> {
             };
             labels.iter().all(has)
         });
-        matching.map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
+        matching
+            .map(|metric| {
+                let samples = metric.get_histogram().get_sample_sum();
+                metric.get_counter().get_value() + metric.get_gauge().get_value() + samples
+            })
+            .sum()
     }
 }
 

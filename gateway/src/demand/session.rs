@@ -196,6 +196,7 @@ fn spec_of(added: ReplicaAdded) -> Result<(ModelKey, ReplicaSpec), String> {
     let addr: SocketAddr = added.address.parse().map_err(|_| format!("address {:?} is not IP:PORT", added.address))?;
     let device: Device = added.device.parse().map_err(|error: gateway_policy::ParseDeviceError| error.to_string())?;
     let activation = added.phases.map(|phases| Activation {
+        backoff: Duration::from_micros(phases.backoff_us),
         claim: Duration::from_micros(phases.claim_us),
         specialize: Duration::from_micros(phases.specialize_us),
         load: Duration::from_micros(phases.load_us),

@@ -115,6 +115,11 @@ pub fn added(model: &str, uid: &str, addr: SocketAddr, concurrency: u32) -> Repl
         device: "cpu".to_owned(),
         concurrency,
         cost: 1.0,
-        phases: Some(autoscaler_demand::ActivationPhases { claim_us: 1000, specialize_us: 2000, load_us: 3000 }),
+        phases: Some(autoscaler_demand::ActivationPhases {
+            backoff_us: 500_000,
+            claim_us: 1000,
+            specialize_us: 2000,
+            load_us: 3000,
+        }),
     }
 }

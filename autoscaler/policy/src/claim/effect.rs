@@ -109,8 +109,10 @@ pub enum Effect {
 /// How long the parts of one activation took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timings {
-    /// From the demand to the moment the model was sent to the replica: choosing one, and writing the claim where that is
-    /// waited for; of a cold start, the start.
+    /// The pause after an attempt or a start that had failed, as far as this one waited for its end.
+    pub backoff: Duration,
+    /// From then, or from the demand, to the moment the model was sent to the replica: choosing one, and writing the claim
+    /// where that is waited for; of a cold start, the start.
     pub claim: Duration,
     /// The specialize call without loading.
     pub specialize: Duration,

@@ -6,6 +6,7 @@ use super::effect::Origin;
 use super::event::Write;
 use super::pod::{Label, Lifecycle, PodView};
 use super::rank::Level;
+use super::revision::Wanted;
 use crate::ids::{ClaimId, RevisionKey};
 
 /// A replica.
@@ -39,8 +40,8 @@ pub(super) struct Activation {
     pub(super) claim: ClaimId,
     pub(super) revision: RevisionKey,
     pub(super) deadline: Moment,
-    /// When the demand for it came up; absent for one that another leader began.
-    pub(super) requested: Option<Moment>,
+    /// The demand for it; absent for one that another leader began.
+    pub(super) wanted: Option<Wanted>,
     pub(super) origin: Origin,
     pub(super) level: Level,
     pub(super) load: Load,

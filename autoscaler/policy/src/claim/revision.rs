@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_policy::Moment;
 
@@ -76,8 +77,15 @@ pub(super) struct RevisionState {
 /// A cold start that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Creating {
-    pub(super) requested: Moment,
+    pub(super) wanted: Wanted,
     pub(super) until: Moment,
+}
+
+/// Since when a replica is wanted, and how much of the time since then was the pause after an attempt that had failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Wanted {
+    pub(super) since: Moment,
+    pub(super) backoff: Duration,
 }
 
 impl RevisionState {
@@ -87,6 +95,15 @@ impl RevisionState {
             Some(Target { unavailable: None, .. }) => Some(usize::try_from(self.desired?).unwrap_or(usize::MAX)),
             _ => Some(0),
         }
+    }
+
+    /// What an attempt that begins at `now` is for.
+    pub(super) fn wanted(&self, now: Moment) -> Wanted {
+        let since = self.short_since.unwrap_or(now);
+        // A replica of the pool can come before the pause between starts is over.
+        let paused_until =
+            [self.retry_at, self.no_start_before].into_iter().flatten().max().map(|until| until.min(now));
+        Wanted { since, backoff: paused_until.map_or(Duration::ZERO, |until| until.saturating_since(since)) }
     }
 
     /// Nothing is left to remember.

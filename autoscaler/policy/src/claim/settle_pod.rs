@@ -10,6 +10,7 @@ use super::event::{Ticket, Write};
 use super::pod::{Label, Lifecycle};
 use super::rank::Level;
 use super::replica::{Activation, Ask, Load, Op, Pod, Stop};
+use super::revision::Wanted;
 use super::settings::Order;
 use super::state::{State, Work};
 use crate::ids::{ClaimId, RevisionKey, Uid};
@@ -126,12 +127,14 @@ impl State {
         // model from the start, whose label is written in one patch while its wrapper is asked.
         let one_patch = pod.view.warmth.loaded.is_some();
         let is_up = pod.published.is_some() || pod.view.label == Label::Serving && !one_patch;
+        // A replica that was started for its revision is of no pool.
+        let origin = if pod.view.fit.pool.is_empty() { Origin::Cold } else { Origin::Pool };
         pod.activation = Some(Activation {
             claim: owner.claim.clone(),
             revision: owner.revision.clone(),
             deadline: owner.deadline,
-            requested: None,
-            origin: Origin::Pool,
+            wanted: None,
+            origin,
             level: Level::Runtime,
             load: if is_up { Load::Done } else { Load::Unknown },
         });
@@ -222,12 +225,13 @@ impl State {
         let Load::Sent(sent) = activation.load else { return };
         activation.load = Load::Done;
         let (revision, claim) = (activation.revision.clone(), activation.claim.clone());
-        let requested: Moment = activation.requested.unwrap_or(sent);
+        let wanted = activation.wanted.unwrap_or(Wanted { since: sent, backoff: Duration::ZERO });
         if pod.published.is_none() && pod.stop == Stop::Not && !pod.doomed {
             pod.published = Some((revision.clone(), claim.clone()));
             pod.serves_since = Some(work.now);
             let timings = Timings {
-                claim: sent.saturating_since(requested),
+                backoff: wanted.backoff,
+                claim: sent.saturating_since(wanted.since + wanted.backoff),
                 specialize: took.saturating_sub(load),
                 load,
                 origin: activation.origin,

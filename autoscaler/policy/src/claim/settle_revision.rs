@@ -8,7 +8,7 @@ use gateway_policy::Moment;
 use super::effect::{Condition, ConditionReason, Effect, Origin};
 use super::pod::Label;
 use super::replica::{Activation, Load, Pod};
-use super::revision::{Creating, RevisionState};
+use super::revision::{Creating, RevisionState, Wanted};
 use super::state::{State, Timer, Work};
 use crate::ids::{ClaimId, RevisionKey, Uid};
 
@@ -92,16 +92,17 @@ impl State {
 
     fn fill(&mut self, key: &RevisionKey, deficit: usize, work: &mut Work<'_>) {
         let Some(revision) = self.revisions.get_mut(key) else { return };
-        let requested = *revision.short_since.get_or_insert(work.now);
+        let since = *revision.short_since.get_or_insert(work.now);
         if revision.retry_at.is_some_and(|at| work.now < at) {
             self.leave_queue(key);
             return;
         }
+        let wanted = revision.wanted(work.now);
         for _ in 0..deficit.min(self.allowed_attempts(key, work.now)) {
             match self.next_source(key, work.now) {
-                Source::Pool if self.claim_best(key, requested, work) => {}
-                Source::Pool | Source::Nowhere => return self.join_queue(key, requested),
-                Source::Cold => self.create(key, requested, work),
+                Source::Pool if self.claim_best(key, wanted, work) => {}
+                Source::Pool | Source::Nowhere => return self.join_queue(key, since),
+                Source::Cold => self.create(key, wanted, work),
             }
         }
         self.leave_queue(key);
@@ -142,7 +143,7 @@ impl State {
     }
 
     /// Hands the best idle replica to this revision; nobody else is offered it from here on.
-    fn claim_best(&mut self, key: &RevisionKey, requested: Moment, work: &mut Work<'_>) -> bool {
+    fn claim_best(&mut self, key: &RevisionKey, wanted: Wanted, work: &mut Work<'_>) -> bool {
         let target = self.revisions.get(key).and_then(|revision| revision.target.as_ref());
         let Some((uid, level)) = target.and_then(|target| self.idle.best(target, &self.times)) else { return false };
         let Some(pod) = self.pods.get_mut(&uid) else { return false };
@@ -150,7 +151,7 @@ impl State {
             claim: ClaimId::from(format!("{}-{uid}", self.incarnation)),
             revision: key.clone(),
             deadline: work.now + self.settings.claim_deadline,
-            requested: Some(requested),
+            wanted: Some(wanted),
             origin: Origin::Pool,
             level,
             load: Load::Needed,
@@ -160,12 +161,12 @@ impl State {
         true
     }
 
-    fn create(&mut self, key: &RevisionKey, requested: Moment, work: &mut Work<'_>) {
+    fn create(&mut self, key: &RevisionKey, wanted: Wanted, work: &mut Work<'_>) {
         let Some(revision) = self.revisions.get_mut(key) else { return };
         self.created += 1;
         let claim = ClaimId::from(format!("{}-cold-{}", self.incarnation, self.created));
         let deadline = work.now + self.settings.claim_deadline;
-        revision.creating.insert(claim.clone(), Creating { requested, until: deadline });
+        revision.creating.insert(claim.clone(), Creating { wanted, until: deadline });
         self.cold.insert(claim.clone(), key.clone());
         work.effects.push(Effect::Create { claim, revision: key.clone(), deadline });
     }

@@ -11,7 +11,13 @@ fn claim_and_specialize_are_sent_together() {
     rig.now = rig.now + Duration::from_millis(3);
     let load = Duration::from_millis(2);
     let effects = rig.specialized("u1", &p1.claim, LoadOutcome::Loaded { load });
-    let timings = Timings { claim: Duration::ZERO, specialize: Duration::from_millis(1), load, origin: Origin::Pool };
+    let timings = Timings {
+        backoff: Duration::ZERO,
+        claim: Duration::ZERO,
+        specialize: Duration::from_millis(1),
+        load,
+        origin: Origin::Pool,
+    };
     let publish =
         Effect::Publish { uid: Uid::from("u1"), claim: p1.claim.clone(), revision: key("a"), timings: Some(timings) };
     assert_eq!(effects, [publish], "at once: the claim is still being written");

@@ -82,6 +82,67 @@ fn a_load_that_works_ends_the_trouble() {
     assert_eq!(rig.state.failures(&key("a")), 0);
 }
 
+/// The timings that an activation was published with.
+fn timings(effects: &[Effect]) -> Timings {
+    let mut published = effects.iter().filter_map(|effect| match effect {
+        Effect::Publish { timings, .. } => *timings,
+        _ => None,
+    });
+    published.next().expect("a replica is published by who brought it up")
+}
+
+const LOADED: LoadOutcome = LoadOutcome::Loaded { load: Duration::ZERO };
+
+#[test]
+fn the_pause_after_a_failed_load_is_no_part_of_the_claim() {
+    let mut rig = Rig::simple(&["u1", "u2", "u3"]);
+    rig.want("a", 1);
+    rig.specialized("u1", &claim_of("u1"), rejected());
+    rig.wait(Duration::from_secs(1));
+    rig.now = rig.now + Duration::from_millis(5);
+    let load = Duration::from_millis(3);
+    let effects = rig.specialized("u2", &claim_of("u2"), LoadOutcome::Loaded { load });
+    let expected = Timings {
+        backoff: Duration::from_secs(1),
+        claim: Duration::ZERO,
+        specialize: Duration::from_millis(2),
+        load,
+        origin: Origin::Pool,
+    };
+    assert_eq!(timings(&effects), expected);
+
+    rig.want("a", 2);
+    let effects = rig.specialized("u3", &claim_of("u3"), LOADED);
+    assert_eq!(timings(&effects).backoff, Duration::ZERO, "its demand is younger than the failure");
+}
+
+#[test]
+fn the_pause_after_a_failed_start_is_no_part_of_the_claim() {
+    let mut rig = Rig::simple(&[]);
+    rig.want("a", 1);
+    let failed = CreateOutcome::Failed("no such image".into());
+    rig.on(Event::Created { claim: ClaimId::from("leader-cold-1"), outcome: failed });
+    rig.wait(Duration::from_secs(1));
+    let claim = ClaimId::from("leader-cold-2");
+    rig.on(Event::Created { claim: claim.clone(), outcome: CreateOutcome::Created(Uid::from("u1")) });
+    rig.now = rig.now + Duration::from_millis(150);
+    rig.on(Event::Applied(owned("u1", Label::Claimed, &claim, "a")));
+    let timings = timings(&rig.specialized("u1", &claim, LOADED));
+    assert_eq!((timings.backoff, timings.claim), (Duration::from_secs(1), Duration::from_millis(150)));
+}
+
+#[test]
+fn a_replica_that_comes_within_the_pause_ends_it() {
+    let mut rig = Rig::simple(&[]);
+    rig.want("a", 1);
+    let failed = CreateOutcome::Failed("no such image".into());
+    rig.on(Event::Created { claim: ClaimId::from("leader-cold-1"), outcome: failed });
+    rig.now = rig.now + Duration::from_millis(400);
+    rig.on(Event::Applied(idle("u1")));
+    let timings = timings(&rig.specialized("u1", &claim_of("u1"), LOADED));
+    assert_eq!((timings.backoff, timings.claim), (Duration::from_millis(400), Duration::ZERO));
+}
+
 #[test]
 fn a_new_definition_is_tried_at_once() {
     let mut rig = Rig::simple(&["u1", "u2"]);

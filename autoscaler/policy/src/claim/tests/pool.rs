@@ -90,6 +90,22 @@ fn cold_starts_are_bounded_and_who_waits_gets_the_next_one() {
 }
 
 #[test]
+fn a_replica_of_no_pool_that_another_leader_began_with_is_a_cold_start() {
+    let claim = ClaimId::from("other-cold-1");
+    let born = owned("u1", Label::Claimed, &claim, "a");
+    let fit = Arc::new(FitKey { pool: "".into(), ..(*born.fit).clone() });
+    for (fit, origin) in [(fit, Origin::Cold), (Arc::clone(&born.fit), Origin::Pool)] {
+        let mut rig = Rig::new(Settings::default(), &[], &[revision("a")]);
+        rig.on(Event::Applied(PodView { fit, ..born.clone() }));
+        rig.want("a", 1);
+        rig.on(Event::State { uid: Uid::from("u1"), outcome: StateOutcome::Empty });
+        let effects = rig.specialized("u1", &claim, LoadOutcome::Loaded { load: Duration::ZERO });
+        let Effect::Publish { timings: Some(timings), .. } = &effects[0] else { panic!("{effects:?}") };
+        assert_eq!(timings.origin, origin);
+    }
+}
+
+#[test]
 fn a_start_that_fails_is_tried_again_after_a_pause_and_a_refilled_pool_helps_at_once() {
     let mut rig = Rig::simple(&[]);
     let effects = rig.want("a", 1);
