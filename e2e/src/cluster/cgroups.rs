@@ -7,10 +7,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 /// Directory for the processes of the cluster that are not in pods.
 const SYSTEM: &str = "system";
+
+/// The controllers by which the kubelet and runc limit pods. With version 2, the kubelet refuses a root that lacks one of those that
+/// the machine has.
+const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 
 /// A cgroup that was just emptied can be busy for a moment longer.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -150,18 +154,38 @@ fn fill_cpuset(mount: &Path, root: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A version 2 directory has the controllers that every parent passes on.
+/// A version 2 directory has the controllers that every parent passes on. Those of the mount's own directory stay enabled when the
+/// cluster is gone: whether somebody else relies on them by then cannot be told.
 fn enable(mount: &Path, root: &str, controllers: &[String]) -> anyhow::Result<()> {
-    if controllers.is_empty() {
-        return Ok(());
-    }
-    let all: Vec<String> = controllers.iter().map(|controller| format!("+{controller}")).collect();
     for directory in [mount.to_owned(), mount.join(root)] {
         let file = directory.join("cgroup.subtree_control");
-        std::fs::write(&file, all.join(" "))
-            .with_context(|| format!("cannot enable controllers in {}", file.display()))?;
+        let enabled = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let Some(lacking) = lacking(controllers, &enabled) else { continue };
+        match std::fs::write(&file, &lacking) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let (at, aside) = (directory.display(), directory.join("init"));
+                bail!(
+                    "cannot write {lacking} to {}: processes are in this cgroup itself, as in a container. Move them into \
+                     one below, once: mkdir {aside} && xargs -rn1 < {at}/cgroup.procs > {aside}/cgroup.procs",
+                    file.display(),
+                    aside = aside.display(),
+                );
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot write {lacking} to {}", file.display()));
+            }
+        }
     }
     Ok(())
+}
+
+/// What to write into a `cgroup.subtree_control` that says `enabled`; `None` when nothing is lacking.
+fn lacking(controllers: &[String], enabled: &str) -> Option<String> {
+    let is_enabled = |name: &str| enabled.split_ascii_whitespace().any(|enabled| enabled == name);
+    let needed = CONTROLLERS.iter().filter(|name| controllers.iter().any(|has| has == *name));
+    let lacking: Vec<String> = needed.filter(|name| !is_enabled(name)).map(|name| format!("+{name}")).collect();
+    (!lacking.is_empty()).then(|| lacking.join(" "))
 }
 
 /// The hierarchies among the lines of a `mountinfo` (see proc(5)), each once, below `/sys/fs/cgroup`.
@@ -231,6 +255,42 @@ no mount at all
         remove(&all, "mine").unwrap();
         assert!(!folder.path().join("mine").exists());
         assert!(folder.path().join("other/system").exists());
+    }
+
+    #[test]
+    fn a_machine_with_version_two_alone_has_one_hierarchy() {
+        let mounts = "\
+31 24 0:27 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
+40 24 0:35 / /sys/fs/bpf rw,nosuid,nodev,noexec,relatime shared:11 - bpf bpf rw,mode=700
+";
+        let found = parse_mounts(mounts, |_| vec!["cpu".into()]);
+        assert_eq!(
+            found,
+            [Hierarchy { mount: "/sys/fs/cgroup".into(), kind: Kind::Two { controllers: vec!["cpu".into()] } }]
+        );
+    }
+
+    #[test]
+    fn only_what_pods_need_and_what_lacks_is_enabled() {
+        let machine = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"].map(str::to_owned);
+        assert_eq!(lacking(&machine, "memory pids\n").as_deref(), Some("+cpu +cpuset +hugetlb +io"));
+        assert_eq!(lacking(&machine, "cpuset cpu io memory hugetlb pids\n"), None);
+        assert_eq!(lacking(&["pids".to_owned()], "").as_deref(), Some("+pids"), "the rest is the machine's lack");
+        assert_eq!(lacking(&[], ""), None, "version 1 has them all");
+    }
+
+    #[test]
+    fn version_two_controllers_are_passed_on_to_the_pods() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |directory: &str| folder.path().join(directory).join("cgroup.subtree_control");
+        std::fs::create_dir(folder.path().join("mine")).unwrap();
+        std::fs::write(file(""), "memory pids\n").unwrap();
+        std::fs::write(file("mine"), "").unwrap();
+        let kind = Kind::Two { controllers: ["cpu", "memory", "pids", "misc"].map(str::to_owned).into() };
+        create(&[Hierarchy { mount: folder.path().to_owned(), kind }], "mine").unwrap();
+        assert_eq!(std::fs::read_to_string(file("")).unwrap(), "+cpu");
+        assert_eq!(std::fs::read_to_string(file("mine")).unwrap(), "+cpu +memory +pids");
+        assert!(!file("mine/system").exists(), "the cluster's own processes are in a leaf, as version 2 demands");
     }
 
     #[test]

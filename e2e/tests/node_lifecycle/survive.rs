@@ -252,9 +252,11 @@ fn container_id(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.container_statuses.as_ref()?.first()?.container_id.as_deref()
 }
 
-/// The cgroup of the pod's only container, in the hierarchy of the `cpu` controller.
+/// The cgroup of the pod's only container, in the hierarchy of the `cpu` controller: the only one with version 2.
 fn cgroup(rig: &Cluster, pod: &Pod) -> Option<PathBuf> {
-    let root = PathBuf::from("/sys/fs/cgroup/cpu").join(rig.place().cgroup_root()).join("kubepods");
+    let mounts =
+        ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup"].map(|mount| PathBuf::from(mount).join(rig.place().cgroup_root()));
+    let root = mounts.into_iter().find(|root| root.exists())?.join("kubepods");
     let container = container_id(pod)?.strip_prefix("containerd://")?;
     let relative = PathBuf::from(format!("pod{}", pod.metadata.uid.as_ref()?)).join(container);
     ["", "burstable", "besteffort"].map(|class| root.join(class).join(&relative)).into_iter().find(|path| path.exists())
@@ -262,7 +264,11 @@ fn cgroup(rig: &Cluster, pod: &Pod) -> Option<PathBuf> {
 
 /// The CPU quota of the pod's container, in µs per 100 ms.
 fn quota(rig: &Cluster, pod: &Pod) -> Option<u32> {
-    std::fs::read_to_string(cgroup(rig, pod)?.join("cpu.cfs_quota_us")).ok()?.trim().parse().ok()
+    let cgroup = cgroup(rig, pod)?;
+    let one = || std::fs::read_to_string(cgroup.join("cpu.cfs_quota_us"));
+    // Version 2 has the period beside it: "25000 100000".
+    let quota = std::fs::read_to_string(cgroup.join("cpu.max")).or_else(|_| one()).ok()?;
+    quota.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The first process of the pod's container, by its number on this machine.

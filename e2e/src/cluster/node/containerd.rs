@@ -85,6 +85,7 @@ impl Containerd {
         let root = self.state.join("root");
         let (snapshotter, pause) = (snapshotter.name(), self.pause_image);
         let (runc, plugins, network) = (&self.system.runc, &self.system.cni_plugins, &self.network);
+        // disable_apparmor: profiles are loaded into the machine's kernel, for all of it.
         // restrict_oom_score_adj: a process without CAP_SYS_RESOURCE cannot lower its score, and runc would end with "can't get
         // final child's PID from pipe: EOF".
         format!(
@@ -103,6 +104,7 @@ snapshotter = \"{snapshotter}\"
 sandbox = \"{pause}\"
 
 [plugins.\"io.containerd.cri.v1.runtime\"]
+disable_apparmor = true
 restrict_oom_score_adj = true
 
 [plugins.\"io.containerd.cri.v1.runtime\".containerd]

@@ -26,6 +26,7 @@ fn containerd_keeps_its_state_in_the_clusters_folder() {
         "snapshotter = \"overlayfs\"",
         "sandbox = \"dev.local/pause:v1\"",
         "restrict_oom_score_adj = true",
+        "disable_apparmor = true",
         "BinaryName = \"/usr/sbin/runc\"",
         "bin_dirs = [\"/opt/cni/bin\"]",
         "conf_dir = \"/state/network\"",
