@@ -25,6 +25,16 @@ impl Device {
         }
     }
 
+    /// Cost of a replica for one second where its model says nothing. One CPU replica is the unit; a GPU's is the hourly
+    /// price of a small inference GPU over that of the cores of one CPU replica, at the large clouds.
+    #[must_use]
+    pub const fn default_cost(self) -> f64 {
+        match self {
+            Self::Cpu => 1.0,
+            Self::Gpu => 12.0,
+        }
+    }
+
     /// Position in [`Device::ALL`], for tables indexed by device.
     #[must_use]
     pub const fn index(self) -> usize {

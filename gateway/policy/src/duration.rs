@@ -1,14 +1,22 @@
-//! Durations as Kubernetes writes them: `50ms`, `30s`, `1m30s`, `1.5h`.
+//! Durations as people write them, in a `Model` and in a gateway's file: `50ms`, `30s`, `1m30s`, `1.5h`.
 //!
-//! The grammar is that of Go's `time.ParseDuration`, because the API server checks the same text with it
+//! The grammar is that of Go's `time.ParseDuration`, because Kubernetes' API server checks the same text with it
 //! (`format: duration`). Negative durations are refused: no field has a use for one.
 
+use std::fmt;
 use std::time::Duration;
 
 /// The text is not a duration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a duration such as 50ms, 30s or 1m30s, got {0:?}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurationError(String);
+
+impl fmt::Display for DurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected a duration such as 50ms, 30s or 1m30s, got {:?}", self.0)
+    }
+}
+
+impl std::error::Error for DurationError {}
 
 /// Units and their nanoseconds; a longer unit stands before any that is its prefix.
 const UNITS: [(&str, f64); 8] =

@@ -6,6 +6,7 @@
 
 pub mod deadline;
 mod device;
+mod duration;
 mod ewma;
 mod hold;
 mod moment;
@@ -17,6 +18,7 @@ mod size_bucket;
 mod slots;
 
 pub use device::{Device, ParseDeviceError};
+pub use duration::{DurationError, format_duration, parse_duration};
 pub use ewma::ServiceTimes;
 pub use hold::{Hold, HoldLimits, Outcome, Refusal, Ticket};
 pub use moment::Moment;

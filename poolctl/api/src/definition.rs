@@ -299,9 +299,9 @@ fn variant(checks: &mut Checks, model: &Model, source: &VariantSource<'_>) -> Op
         checks.fail(path.clone(), checks::REPLICA_BOUNDS);
     }
     let cost = spec.cost.as_ref();
-    let (cost, default_cost) = match device {
-        Device::Cpu => (cost.and_then(|cost| cost.cpu), defaults::CPU_COST),
-        Device::Gpu => (cost.and_then(|cost| cost.gpu), defaults::GPU_COST),
+    let cost = match device {
+        Device::Cpu => cost.and_then(|cost| cost.cpu),
+        Device::Gpu => cost.and_then(|cost| cost.gpu),
     };
     let (requests, threads) = checks.resources(&path.child("resources"), fields.resources);
     Some(VariantDefinition {
@@ -316,7 +316,7 @@ fn variant(checks: &mut Checks, model: &Model, source: &VariantSource<'_>) -> Op
             .unwrap_or(defaults::CONTAINER_CONCURRENCY),
         min_replicas,
         max_replicas,
-        cost: checks.cost(root.child("cost").child(device.as_str()), cost).unwrap_or(default_cost),
+        cost: checks.cost(root.child("cost").child(device.as_str()), cost).unwrap_or(device.default_cost()),
         gpu: match source {
             VariantSource::Cpu(_) => None,
             VariantSource::Gpu(variant) => Some(checks.gpu_share(&path, variant)),

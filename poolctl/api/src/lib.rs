@@ -12,7 +12,6 @@
 
 mod crds;
 mod definition;
-mod duration;
 mod field;
 pub mod labels;
 mod model;
@@ -26,8 +25,8 @@ pub use crds::{CrdFile, crd_files};
 pub use definition::{
     Batching, GpuShare, ModelDefinition, PoolDefinition, VariantDefinition, check_namespace, defaults,
 };
-pub use duration::{DurationError, format_duration, parse_duration};
 pub use field::{FieldError, FieldPath};
+pub use gateway_policy::{DurationError, format_duration, parse_duration};
 pub use model::{BatchingSpec, CostSpec, CpuVariant, GpuVariant, Model, ModelFormat, ModelSpec, Objective, Resources};
 pub use pool::{WarmPool, WarmPoolSpec};
 pub use quantity::{Amount, Quantity, QuantityError, parse_quantity};

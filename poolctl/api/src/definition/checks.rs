@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use autoscaler_policy::Scaling;
+use gateway_policy::parse_duration;
 
-use crate::duration::parse_duration;
 use crate::field::{FieldError, FieldPath};
 use crate::model::{GpuVariant, ModelFormat, Resources};
 use crate::quantity::{Amount, Quantity, parse_quantity};

@@ -25,12 +25,6 @@ pub const MIN_REPLICAS: u32 = 0;
 /// A model that is asked a lot must not take a whole cluster unless its owner says so.
 pub const MAX_REPLICAS: u32 = 10;
 
-/// The unit of cost: one CPU replica for one second.
-pub const CPU_COST: f64 = 1.0;
-
-/// Hourly price of a small inference GPU over that of the cores of one CPU replica, at the large clouds.
-pub const GPU_COST: f64 = 12.0;
-
 /// Rows in a batch: where the throughput of common models on common devices stops growing.
 pub const MAX_BATCH_SIZE: u32 = 32;
 

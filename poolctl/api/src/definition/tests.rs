@@ -67,7 +67,7 @@ fn the_rest_takes_defaults() {
     let cpu = &definition.variants[0];
     assert_eq!(cpu.format, ModelFormat::Onnx);
     assert_eq!((cpu.min_replicas, cpu.max_replicas, cpu.threads), (0, defaults::MAX_REPLICAS, None));
-    assert_eq!(cpu.cost, defaults::CPU_COST);
+    assert_eq!(cpu.cost, Device::Cpu.default_cost());
 }
 
 #[test]
