@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use gateway_policy::Device;
 use poolctl_cluster::{LocalCluster, LocalSettings};
