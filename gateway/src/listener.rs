@@ -121,6 +121,8 @@ async fn accept(worker: Arc<Worker>, socket: TcpListener, shutdown: Shutdown, dr
             return;
         }
     };
+    // Ends with the thread's runtime.
+    tokio::spawn(Arc::clone(&worker.timers).keep_ticking());
     let drain = Arc::new(Drain::default());
     let connections = TaskTracker::new();
     let mut stopping = std::pin::pin!(shutdown.requested());
