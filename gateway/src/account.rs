@@ -8,7 +8,8 @@ use poolctl_runtime::Clock;
 
 use crate::caller::CallerPermit;
 use crate::error::{Error, Reason};
-use crate::model::{Model, Place, Present};
+use crate::inference::Wake;
+use crate::model::{Model, Place};
 
 /// The code under which a request is counted whose client left: nginx's, since HTTP has none.
 const CLIENT_GONE: u16 = 499;
@@ -26,18 +27,24 @@ pub(crate) struct Account {
     status: StatusCode,
     reason: &'static str,
     place: Option<Place>,
-    _present: Option<Present>,
+    /// Whether the model counts the request among those it has.
+    is_present: bool,
     _caller: Option<CallerPermit>,
 }
 
 impl Account {
+    /// Of a request that began at `started`. The model counts those that may bring it up until their account closes.
     pub(crate) fn open(
         model: &Arc<Model>,
         clock: Clock,
         started: Moment,
-        present: Option<Present>,
+        wake: Wake,
         caller: Option<CallerPermit>,
     ) -> Self {
+        let is_present = wake == Wake::Yes;
+        if is_present {
+            model.arrive(started);
+        }
         Self {
             clock,
             started,
@@ -46,7 +53,7 @@ impl Account {
             status: StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST),
             reason: CLIENT_GONE_REASON,
             place: None,
-            _present: present,
+            is_present,
             _caller: caller,
         }
     }
@@ -94,8 +101,12 @@ pub(crate) struct Answer {
 impl Drop for Account {
     fn drop(&mut self) {
         self.model.metrics.count(self.device, self.status, self.reason);
+        let now = self.clock.now();
+        if self.is_present {
+            self.model.depart(now);
+        }
         if let Some(device) = self.device {
-            let took = self.clock.now().saturating_since(self.started);
+            let took = now.saturating_since(self.started);
             self.model.metrics.device(device).duration.observe(took.as_secs_f64());
         }
     }

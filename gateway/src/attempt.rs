@@ -94,8 +94,8 @@ impl Inference {
             method: &self.parts.method,
             target: self.target(),
             headers: &self.parts.headers,
+            host: &|| self.host_header(replica),
             added: [
-                (!self.parts.headers.contains_key(HOST)).then(|| (HOST, self.host_header(replica))),
                 replica.identity.clone().map(|identity| (REVISION, identity)),
                 holds_back(replica, payload).then_some((EXPECT, CONTINUE)),
             ],

@@ -19,8 +19,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::gateway::Worker;
-use crate::strict_http::StrictHttp;
+use crate::strict_http::{Bypass, StrictHttp};
 use crate::timer::SharedTimers;
+use crate::upload::Source;
 
 /// First bytes of the preface of HTTP/2 (RFC 9113, section 3.4): no method of HTTP/1 is called so.
 const PREFACE_START: &[u8] = b"PRI ";
@@ -85,9 +86,11 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
     };
     let Ok(Ok(http2)) = sniffed else { return };
     let caller = peer.ip();
+    let bypass = Arc::new(Bypass::default());
     let service = hyper::service::service_fn({
-        let (worker, drain) = (Arc::clone(&worker), Arc::clone(&drain));
+        let (worker, drain, bypass) = (Arc::clone(&worker), Arc::clone(&drain), Arc::clone(&bypass));
         move |request: Request<Incoming>| {
+            let request = request.map(|incoming| bypass.take().map_or(Source::Coming(incoming), Source::Arrived));
             let (answering, drain) = (worker.answer(request, caller), Arc::clone(&drain));
             async move {
                 let mut response = answering.await;
@@ -116,7 +119,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
             .timer(SharedTimers(Arc::clone(&worker.timers)))
             .header_read_timeout(IDLE_TIMEOUT)
             .max_buf_size(READ_BUFFER_BYTES)
-            .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout)), service);
+            .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout, bypass)), service);
         drive(connection, &drain, lame_duck, http1::Connection::graceful_shutdown).await
     };
     if let Err(error) = ended {

@@ -3,7 +3,7 @@
 //! What describes one connection must not reach the next (RFC 9110, 7.6.1), and what KFerving and Knative tell their own
 //! parts must not come from a client.
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue};
 
 /// Prefixes of the headers that only KFerving's and Knative's own parts may send to a replica.
 const INTERNAL_PREFIXES: [&str; 2] = ["kferving-", "knative-serving-"];
@@ -11,9 +11,10 @@ const INTERNAL_PREFIXES: [&str; 2] = ["kferving-", "knative-serving-"];
 /// Headers that a `connection` header cannot remove, because the meaning of the message rests on them.
 const ESSENTIAL: [&str; 3] = ["host", "content-length", "content-type"];
 
-/// Removes from a client's request what is not for the replica.
+/// Removes from a client's request what is not for the replica. What the client expects before it sends its body is
+/// between it and the gateway, which waits for the body itself.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    strip(headers, |name| is_hop_by_hop(name) || is_internal(name));
+    strip(headers, |name| *name == EXPECT || is_hop_by_hop(name) || is_internal(name));
 }
 
 /// Removes from a replica's response what is not for the client.
@@ -22,13 +23,20 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
 }
 
 fn strip(headers: &mut HeaderMap, drops: impl Fn(&HeaderName) -> bool) {
+    // Usually there is none, and one pass over the names is all.
+    if headers.keys().any(&drops) {
+        strip_those(headers, drops);
+    }
+}
+
+#[cold]
+fn strip_those(headers: &mut HeaderMap, drops: impl Fn(&HeaderName) -> bool) {
     if headers.contains_key(CONNECTION) {
         let listed: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
         for name in listed.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
             remove_listed(headers, name.trim_ascii());
         }
     }
-    // Usually there is none, and one pass over the names is all.
     while let Some(name) = headers.keys().find(|name| drops(name)).cloned() {
         headers.remove(name);
     }

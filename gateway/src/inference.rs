@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use gateway_policy::deadline::{GRPC_TIMEOUT, REQUEST_TIMEOUT, effective_timeout};
+use gateway_policy::deadline::effective_timeout;
 use gateway_policy::retry::{Body as Resend, Failure, Retry, may_retry};
 use gateway_policy::{Moment, Outcome, Refusal, SizeBucket, Ticket};
-use http::header::EXPECT;
+use http::header::Entry;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{HeaderValue, Response, StatusCode, Version};
 
 use crate::account::Account;
 use crate::attempt::cause;
@@ -27,7 +26,7 @@ use crate::replica::Activation;
 use crate::respond::{DEVICE, Protocol, REASON, REPLICA, SERVER_TIMING, refusal};
 use crate::server_timing;
 use crate::timer::Timer;
-use crate::upload::Payload;
+use crate::upload::{Payload, Source};
 
 /// Whether a request may bring a model up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +35,10 @@ pub(crate) enum Wake {
     Yes,
     /// Anything else: answered by a replica that is there, or not at all.
     No,
-    /// A look into a replica: a model at zero has none to look into.
-    Look,
 }
 
 /// How long a place that a replica refused as taken stays taken here: another gateway's request is in it.
 const BUSY_BACKOFF: Duration = Duration::from_millis(5);
-
-// Names that are parsed once: looking a header up by a string parses the string.
-const ASKED_TIMEOUT: HeaderName = HeaderName::from_static(REQUEST_TIMEOUT);
-const ASKED_GRPC_TIMEOUT: HeaderName = HeaderName::from_static(GRPC_TIMEOUT);
 
 /// Headers that an answer gets at most on its way.
 pub(crate) const ADDED_HEADERS: usize = 4;
@@ -55,10 +48,25 @@ pub(crate) struct Inference {
     pub(crate) worker: Arc<Worker>,
     pub(crate) model: Arc<Model>,
     pub(crate) parts: Parts,
+    pub(crate) asked: AskedTimeouts,
     pub(crate) protocol: Protocol,
     pub(crate) wake: Wake,
     pub(crate) caller: IpAddr,
     pub(crate) started: Moment,
+}
+
+/// The timeouts that a request's headers ask for.
+pub(crate) struct AskedTimeouts {
+    pub(crate) http: Option<HeaderValue>,
+    pub(crate) grpc: Option<HeaderValue>,
+}
+
+impl AskedTimeouts {
+    /// How long the request may take, and no longer than `longest`.
+    pub(crate) fn effective(&self, longest: Duration) -> Result<Duration, Error> {
+        let [http, grpc] = [&self.http, &self.grpc].map(|value| value.as_ref().map(HeaderValue::as_bytes));
+        effective_timeout(http, grpc, longest).map_err(|error| Error::BadRequest(error.to_string()))
+    }
 }
 
 /// A request that has been read and may be placed.
@@ -68,6 +76,8 @@ struct Admitted {
     timeout: Duration,
     deadline: Moment,
     timer: Timer,
+    /// When it had been read.
+    since: Moment,
 }
 
 /// A replica's answer, and how the request came to it.
@@ -79,20 +89,19 @@ struct Answered {
 }
 
 impl Inference {
-    /// Answers the request whose body is `incoming`.
-    pub(crate) async fn answer(mut self, incoming: Source) -> Response<ResponseBody> {
+    /// Answers the request with this body.
+    pub(crate) async fn answer(mut self, body: Source) -> Response<ResponseBody> {
         let inner = &self.worker.inner;
         let admitted = inner.callers.as_ref().map(|callers| callers.admit(self.caller)).transpose();
-        let present = (self.wake == Wake::Yes).then(|| self.model.arrive(self.started));
         let clock = inner.clock;
         let (caller, refused) = match admitted {
             Ok(caller) => (caller, None),
             Err(error) => (None, Some(error)),
         };
-        let mut account = Account::open(&self.model, clock, self.started, present, caller);
+        let mut account = Account::open(&self.model, clock, self.started, self.wake, caller);
         let outcome = match refused {
             Some(error) => Err(error),
-            None => self.drive(incoming, &mut account).await,
+            None => self.drive(body, &mut account).await,
         };
         match outcome {
             Ok(answered) => self.relay(answered, account),
@@ -103,18 +112,17 @@ impl Inference {
         }
     }
 
-    async fn drive(&mut self, incoming: Source, account: &mut Account) -> Result<Answered, Error> {
-        let mut admitted = self.admit(incoming).await?;
+    async fn drive(&mut self, body: Source, account: &mut Account) -> Result<Answered, Error> {
+        let mut admitted = self.admit(body).await?;
         hop_by_hop::strip_request(&mut self.parts.headers);
-        self.parts.headers.remove(EXPECT);
         let mut ticket = None;
         let mut held = None;
         let mut attempts = 0;
+        let mut began = admitted.since;
         loop {
-            let place = self.place(&mut admitted, &mut ticket, &mut held).await?;
+            let (place, sent) = self.place(&mut admitted, began, &mut ticket, &mut held).await?;
             attempts += 1;
             account.runs_on(Some(place.replica().spec.device));
-            let sent = self.now();
             let outcome = {
                 let unanswered = Unanswered::new(&self.model, &place, &admitted.payload, sent);
                 let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size, sent));
@@ -148,53 +156,42 @@ impl Inference {
                 return Err(refused.error);
             }
             self.model.metrics.count_retry(cause(refused.failure));
+            began = self.now();
         }
     }
 
     /// Checks what can be checked before a replica is involved, and reads a small body whole.
-    async fn admit(&self, incoming: Source) -> Result<Admitted, Error> {
+    async fn admit(&self, body: Source) -> Result<Admitted, Error> {
         if let Some(error) = self.model.unavailable() {
             return Err(error);
         }
-        let headers = &self.parts.headers;
-        let timeout = effective_timeout(
-            headers.get(ASKED_TIMEOUT).map(HeaderValue::as_bytes),
-            headers.get(ASKED_GRPC_TIMEOUT).map(HeaderValue::as_bytes),
-            self.model.route().timeout,
-        )
-        .map_err(|error| Error::BadRequest(error.to_string()))?;
+        let timeout = self.asked.effective(self.model.route().timeout)?;
         let deadline = self.started + timeout;
         let clock = self.worker.inner.clock;
         let mut timer = self.worker.timers.at(clock.instant(deadline));
-        let payload = match incoming {
-            Source::Body(incoming) => {
-                let reading = pin!(Payload::read(incoming, &self.worker));
-                within(&mut timer, reading).await.ok_or(Error::Deadline(timeout))??
-            }
-            Source::Read(payload) => payload,
-        };
+        // A body that is there takes no time.
+        let is_there = matches!(body, Source::Arrived(_));
+        let reading = pin!(Payload::read(body, &self.worker));
+        let payload = within(&mut timer, reading).await.ok_or(Error::Deadline(timeout))??;
         let size = SizeBucket::of(payload.length());
-        Ok(Admitted { payload, size, timeout, deadline, timer })
+        let since = if is_there { self.started } else { self.now() };
+        Ok(Admitted { payload, size, timeout, deadline, timer, since })
     }
 
-    /// A slot of a replica: at once, or when one is free.
+    /// A slot of a replica, and when the request got it: at `began`, which is now, or when one is free.
     async fn place(
         &self,
         admitted: &mut Admitted,
+        began: Moment,
         ticket: &mut Option<Ticket>,
         held: &mut Option<Duration>,
-    ) -> Result<Place, Error> {
-        let began = self.now();
+    ) -> Result<(Place, Moment), Error> {
         if ticket.is_none()
             && let Some(place) = self.model.try_place(admitted.size, admitted.deadline, began)
         {
-            return Ok(place);
+            return Ok((place, began));
         }
-        if self.wake == Wake::Look && self.model.routing().is_empty() {
-            let message = format!("model {} has no replica now, and only a replica knows this", self.model.key);
-            return Err(Error::ModelNotFound(message));
-        }
-        if self.wake != Wake::Yes {
+        if self.wake == Wake::No {
             return Err(self.no_replica("it has none with a free slot, and only an inference waits for one"));
         }
         self.check_hope()?;
@@ -211,10 +208,11 @@ impl Inference {
             return Err(Error::Deadline(admitted.timeout));
         };
         *ticket = Some(own_ticket);
-        let waited = self.now().saturating_since(began);
+        let now = self.now();
+        let waited = now.saturating_since(began);
         *held = Some(held.unwrap_or_default() + waited);
         match outcome {
-            Some(Outcome::Released(place)) => Ok(place),
+            Some(Outcome::Released(place)) => Ok((place, now)),
             Some(Outcome::Deadline) => Err(Error::Deadline(admitted.timeout)),
             Some(Outcome::ShuttingDown) => Err(Error::ShuttingDown),
             None => {
@@ -279,8 +277,13 @@ impl Inference {
         headers.insert(DEVICE, HeaderValue::from_static(replica.spec.device.as_str()));
         headers.insert(REASON, HeaderValue::from_static(reason));
         headers.insert(REPLICA, replica.name_header.clone());
-        let timing = server_timing::prepend(held, first_use, headers.get(SERVER_TIMING));
-        headers.insert(SERVER_TIMING, timing);
+        match headers.entry(SERVER_TIMING) {
+            Entry::Vacant(none) => drop(none.insert(server_timing::prepend(held, first_use, None))),
+            Entry::Occupied(mut given) => {
+                let timing = server_timing::prepend(held, first_use, Some(given.get()));
+                given.insert(timing);
+            }
+        }
         if let (Some(held), Some(first_use)) = (held, first_use) {
             self.observe_cold_start(held, first_use);
         }
@@ -291,6 +294,7 @@ impl Inference {
     fn observe_cold_start(&self, held: Duration, activation: Activation) {
         let metrics = &self.model.metrics;
         metrics.cold_hold.observe(held.as_secs_f64());
+        metrics.cold_backoff.observe(activation.backoff.as_secs_f64());
         metrics.cold_claim.observe(activation.claim.as_secs_f64());
         metrics.cold_specialize.observe(activation.specialize.as_secs_f64());
         metrics.cold_load.observe(activation.load.as_secs_f64());
@@ -300,13 +304,6 @@ impl Inference {
     pub(crate) fn now(&self) -> Moment {
         self.worker.inner.clock.now()
     }
-        metrics.cold_backoff.observe(activation.backoff.as_secs_f64());
-}
-
-/// The body of a request: still to be read, or read already to find the model's name in it.
-pub(crate) enum Source {
-    Body(Incoming),
-    Read(Payload),
 }
 
 /// Waits for `future`; `None` when `timer` is due first.

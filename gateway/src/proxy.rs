@@ -7,24 +7,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gateway_policy::deadline::{GRPC_TIMEOUT, effective_timeout};
+use gateway_policy::deadline::{GRPC_TIMEOUT, REQUEST_TIMEOUT};
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 
 use crate::body::ResponseBody;
-use crate::catalogue;
+use crate::catalogue::{self, Indexed};
 use crate::error::Error;
 use crate::gateway::Worker;
 use crate::grpc;
-use crate::inference::{Inference, Source, Wake};
+use crate::inference::{AskedTimeouts, Inference, Wake};
 use crate::model::Model;
 use crate::respond::{Protocol, refusal};
 use crate::route::{Action, GrpcMethod, Route};
 use crate::strict_http::Violation;
 use crate::table::Table;
-use crate::upload::Payload;
+use crate::upload::{Payload, Source};
 
 /// How long a gRPC message may take to arrive: until the model's name is read from it, no model's timeout is known.
 const UNNAMED_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,16 +55,50 @@ impl Answering {
     }
 }
 
+/// What a request is about.
+enum Found {
+    Model(Arc<Model>, Wake),
+    /// A method of gRPC, whose message names the model.
+    Grpc(GrpcMethod),
+    /// The index of the repository, whose request may have a body.
+    Index,
+    /// Nothing that takes a replica.
+    Answer(Response<ResponseBody>),
+}
+
 impl Worker {
     /// Answers one request of the client at `caller`.
-    pub(crate) fn answer(self: &Arc<Self>, request: Request<Incoming>, caller: IpAddr) -> Answering {
+    pub(crate) fn answer(self: &Arc<Self>, request: Request<Source>, caller: IpAddr) -> Answering {
         if let Some(violation) = Violation::in_request(&request) {
             return Answering::made(self.refuse(&Error::Http(violation), Protocol::Rest));
         }
-        let (parts, incoming) = request.into_parts();
-        let protocol = protocol_of(&parts);
-        self.dispatch(parts, incoming, protocol, caller)
-            .unwrap_or_else(|error| Answering::made(self.refuse(&error, protocol)))
+        let (parts, body) = request.into_parts();
+        let said = Said::by(&parts.headers);
+        let protocol = said.protocol();
+        let started = self.inner.clock.now();
+        match self.find(&parts, &said) {
+            Ok(Found::Model(model, wake)) => {
+                let (worker, asked) = (Arc::clone(self), said.timeouts());
+                let inference = Inference { worker, model, parts, asked, protocol, wake, caller, started };
+                Answering::Coming(Box::pin(inference.answer(body)))
+            }
+            Ok(Found::Grpc(method)) => {
+                let worker = Arc::clone(self);
+                Answering::Coming(Box::pin(async move {
+                    let answered = worker.dispatch_grpc(method, parts, body, caller).await;
+                    answered.unwrap_or_else(|error| worker.refuse(&error, protocol))
+                }))
+            }
+            Ok(Found::Index) => {
+                let worker = Arc::clone(self);
+                Answering::Coming(Box::pin(async move {
+                    let answered = worker.index(&parts, body).await;
+                    answered.unwrap_or_else(|error| worker.refuse(&error, protocol))
+                }))
+            }
+            Ok(Found::Answer(response)) => Answering::made(response),
+            Err(error) => Answering::made(self.refuse(&error, protocol)),
+        }
     }
 
     /// Refuses a request that is about no model.
@@ -75,71 +108,90 @@ impl Worker {
     }
 
     /// An error here is one of routing: of no model.
-    fn dispatch(
-        self: &Arc<Self>,
-        parts: Parts,
-        incoming: Incoming,
-        protocol: Protocol,
-        caller: IpAddr,
-    ) -> Result<Answering, Error> {
-        let started = self.inner.clock.now();
-        let (model, wake) = {
-            let table = self.inner.table.load();
-            let scope = table.scope_of(host_of(&parts));
-            let namespace = self.inner.settings.namespace.as_deref();
-            let (name, action) = match Route::of(&parts.method, parts.uri.path())? {
-                Route::Model { name, action } => (name, action),
-                Route::Grpc(method) => {
-                    let worker = Arc::clone(self);
-                    return Ok(Answering::Coming(Box::pin(async move {
-                        let answered = worker.dispatch_grpc(method, parts, incoming, caller).await;
-                        answered.unwrap_or_else(|error| worker.refuse(&error, protocol))
-                    })));
-                }
-                route => return catalogue::answer(route, &table, scope, namespace).map(Answering::made),
-            };
-            let model = table.resolve(scope, name, namespace)?;
-            let wake = match action {
-                Action::Infer => Wake::Yes,
-                Action::Inspect => Wake::Look,
-                Action::Metadata | Action::Ready | Action::Status => match catalogue::of_model(model, action) {
-                    Some(response) => return Ok(Answering::made(response)),
-                    None => Wake::No,
-                },
-            };
-            (Arc::clone(model), wake)
+    fn find(&self, parts: &Parts, said: &Said<'_>) -> Result<Found, Error> {
+        let table = self.inner.table.load();
+        let scope = table.scope_of(said.host(&parts.uri));
+        let namespace = self.inner.settings.namespace.as_deref();
+        let (name, version, action) = match Route::of(&parts.method, parts.uri.path())? {
+            Route::Model { name, version, action } => (name, version, action),
+            Route::Grpc(method) => return Ok(Found::Grpc(method)),
+            Route::RepositoryIndex => return Ok(Found::Index),
+            route => return catalogue::answer(route, &table, scope, namespace).map(Found::Answer),
         };
-        let inference = Inference { worker: Arc::clone(self), model, parts, protocol, wake, caller, started };
-        Ok(Answering::Coming(Box::pin(inference.answer(Source::Body(incoming)))))
+        let model = table.resolve(scope, name, namespace)?;
+        catalogue::check_version(model, version)?;
+        let wake = match action {
+            Action::Infer => Wake::Yes,
+            // What a static replica is, nobody knows; a variant's are KFerving's own.
+            Action::Foreign { wake, .. } if model.route().variants.is_empty() => wake,
+            Action::Foreign { verb, .. } => return Err(Error::NotServed { model: model.key.to_string(), verb }),
+            Action::Metadata | Action::Ready | Action::Status => match catalogue::of_model(model, version, action) {
+                Some(response) => return Ok(Found::Answer(response)),
+                None => Wake::No,
+            },
+        };
+        Ok(Found::Model(Arc::clone(model), wake))
+    }
+
+    /// Answers `POST /v2/repository/index`.
+    async fn index(&self, parts: &Parts, body: Source) -> Result<Response<ResponseBody>, Error> {
+        let said = Said::by(&parts.headers);
+        let payload = self.read_unnamed(&said.timeouts(), body).await?;
+        let only_ready = catalogue::only_ready(&payload.first_bytes())?;
+        Ok(catalogue::index(&self.indexed(said.host(&parts.uri), only_ready)))
+    }
+
+    fn indexed(&self, host: Option<&str>, only_ready: bool) -> Vec<Indexed> {
+        let table = self.inner.table.load();
+        catalogue::indexed(&table, table.scope_of(host), self.inner.settings.namespace.as_deref(), only_ready)
+    }
+
+    /// Reads the body of a request before it is known which model it is for, if any.
+    async fn read_unnamed(&self, asked: &AskedTimeouts, body: Source) -> Result<Payload, Error> {
+        let patience = asked.effective(UNNAMED_TIMEOUT)?;
+        let reading = Payload::read(body, self);
+        tokio::time::timeout(patience, reading).await.map_err(|_| Error::Deadline(patience))?
     }
 
     async fn dispatch_grpc(
         self: &Arc<Self>,
         method: GrpcMethod,
         parts: Parts,
-        incoming: Incoming,
+        body: Source,
         caller: IpAddr,
     ) -> Result<Response<ResponseBody>, Error> {
         let started = self.inner.clock.now();
-        let asked = parts.headers.get(GRPC_TIMEOUT).map(HeaderValue::as_bytes);
-        let patience =
-            effective_timeout(None, asked, UNNAMED_TIMEOUT).map_err(|error| Error::BadRequest(error.to_string()))?;
-        let reading = Payload::read(incoming, self);
-        let payload = tokio::time::timeout(patience, reading).await.map_err(|_| Error::Deadline(patience))??;
-        let named = match method {
+        let asked = Said::by(&parts.headers).timeouts();
+        let payload = self.read_unnamed(&asked, body).await?;
+        let target = match method {
             GrpcMethod::ServerLive | GrpcMethod::ServerReady => return Ok(grpc::flag(true)),
             GrpcMethod::ServerMetadata => return Ok(grpc::server_metadata()),
+            GrpcMethod::RepositoryIndex => {
+                let only_ready = grpc::only_ready(&payload.first_bytes())?;
+                let host = Said::by(&parts.headers).host(&parts.uri);
+                return Ok(grpc::repository_index(self.indexed(host, only_ready)));
+            }
+            GrpcMethod::RepositoryControl => return Err(catalogue::fixed_repository()),
             GrpcMethod::ModelReady | GrpcMethod::ModelMetadata | GrpcMethod::ModelInfer => {
-                grpc::model_name(&payload.first_bytes())?
+                grpc::target(&payload.first_bytes())?
             }
         };
-        let model = {
+        let version = target.version.as_deref();
+        let found = {
             let table: &Table = &self.inner.table.load();
-            let scope = table.scope_of(host_of(&parts));
-            Arc::clone(table.resolve(scope, &named, self.inner.settings.namespace.as_deref())?)
+            let scope = table.scope_of(Said::by(&parts.headers).host(&parts.uri));
+            let model = table.resolve(scope, &target.model, self.inner.settings.namespace.as_deref());
+            model.and_then(|model| catalogue::check_version(model, version).map(|()| Arc::clone(model)))
+        };
+        let model = match found {
+            // As Triton answers: its clients poll this call until a model has come.
+            Err(Error::ModelNotFound(_)) if method == GrpcMethod::ModelReady => return Ok(grpc::flag(false)),
+            found => found?,
         };
         match method {
-            GrpcMethod::ModelReady => return Ok(grpc::flag(is_ready(&model))),
+            GrpcMethod::ModelReady if version.is_none() || catalogue::knows_versions(&model) => {
+                return Ok(grpc::flag(is_ready(&model)));
+            }
             GrpcMethod::ModelMetadata => {
                 if let Some(response) = model.route().metadata.as_ref().map(grpc::model_metadata) {
                     return Ok(response);
@@ -149,7 +201,7 @@ impl Worker {
         }
         let wake = if method == GrpcMethod::ModelInfer { Wake::Yes } else { Wake::No };
         let protocol = Protocol::Grpc;
-        let inference = Inference { worker: Arc::clone(self), model, parts, protocol, wake, caller, started };
+        let inference = Inference { worker: Arc::clone(self), model, parts, asked, protocol, wake, caller, started };
         Ok(inference.answer(Source::Read(payload)).await)
     }
 }
@@ -161,15 +213,47 @@ pub(crate) fn is_ready(model: &Model) -> bool {
     route.unavailable.is_none() && servable
 }
 
-fn protocol_of(parts: &Parts) -> Protocol {
-    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-    if parts.headers.get(CONTENT_TYPE).is_some_and(is_grpc) { Protocol::Grpc } else { Protocol::Rest }
+/// What a request's headers say of how to handle it. Of a header that comes more than once, the first counts.
+///
+/// Found in one pass: each look-up of a name would hash it.
+#[derive(Default)]
+struct Said<'a> {
+    content_type: Option<&'a HeaderValue>,
+    host: Option<&'a HeaderValue>,
+    timeout: Option<&'a HeaderValue>,
+    grpc_timeout: Option<&'a HeaderValue>,
 }
 
-/// The host that the client asked: of `:authority` over HTTP/2, of `Host` otherwise.
-fn host_of(parts: &Parts) -> Option<&str> {
-    match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()),
+impl<'a> Said<'a> {
+    fn by(headers: &'a HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            let field = match name {
+                name if *name == HOST => &mut said.host,
+                name if *name == CONTENT_TYPE => &mut said.content_type,
+                name if name.as_str() == REQUEST_TIMEOUT => &mut said.timeout,
+                name if name.as_str() == GRPC_TIMEOUT => &mut said.grpc_timeout,
+                _ => continue,
+            };
+            field.get_or_insert(value);
+        }
+        said
+    }
+
+    fn protocol(&self) -> Protocol {
+        let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+        if self.content_type.is_some_and(is_grpc) { Protocol::Grpc } else { Protocol::Rest }
+    }
+
+    fn timeouts(&self) -> AskedTimeouts {
+        AskedTimeouts { http: self.timeout.cloned(), grpc: self.grpc_timeout.cloned() }
+    }
+
+    /// The host that the client asked: of `:authority` over HTTP/2, of `Host` otherwise.
+    fn host(&self, uri: &'a Uri) -> Option<&'a str> {
+        match uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => self.host.and_then(|host| host.to_str().ok()),
+        }
     }
 }

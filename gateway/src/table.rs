@@ -10,20 +10,27 @@ use crate::route::host_labels;
 /// All models: an immutable snapshot.
 #[derive(Default)]
 pub(crate) struct Table {
-    namespaces: HashMap<String, HashMap<String, Arc<Model>>>,
+    namespaces: HashMap<String, Namespace>,
     /// By bare name; each list is sorted by namespace.
     names: HashMap<String, Vec<Arc<Model>>>,
     /// In the order of the catalogue.
     sorted: BTreeMap<ModelKey, Arc<Model>>,
 }
 
+/// The models of one namespace, by name.
+#[derive(Default)]
+struct Namespace {
+    name: String,
+    models: HashMap<String, Arc<Model>>,
+}
+
 /// Where a request's `Host` points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) struct HostScope<'a> {
     /// The namespace that the host names, if it names one of the table.
-    pub(crate) namespace: Option<&'a str>,
+    namespace: Option<&'a Namespace>,
     /// The first label of a host that names a namespace of the table.
-    pub(crate) model: Option<&'a str>,
+    model: Option<&'a str>,
 }
 
 impl Table {
@@ -33,14 +40,16 @@ impl Table {
             table.sorted.insert(model.key.clone(), model);
         }
         for (key, model) in &table.sorted {
-            table.namespaces.entry(key.namespace.clone()).or_default().insert(key.name.clone(), Arc::clone(model));
+            let namespace = table.namespaces.entry(key.namespace.clone()).or_default();
+            namespace.name.clone_from(&key.namespace);
+            namespace.models.insert(key.name.clone(), Arc::clone(model));
             table.names.entry(key.name.clone()).or_default().push(Arc::clone(model));
         }
         table
     }
 
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Model>> {
-        self.namespaces.get(namespace)?.get(name)
+        self.namespaces.get(namespace)?.models.get(name)
     }
 
     /// Every model, by namespace and name.
@@ -52,32 +61,34 @@ impl Table {
     /// Hosts are the same in any case (RFC 9110, 4.2.3).
     pub(crate) fn scope_of<'a>(&'a self, host: Option<&'a str>) -> HostScope<'a> {
         let found = host.and_then(host_labels).and_then(|(model, namespace)| {
-            let exact = self.namespaces.get_key_value(namespace).map(|(known, _)| known);
-            let known = exact.or_else(|| {
+            let known = self.namespaces.get(namespace).or_else(|| {
                 let has_upper = namespace.bytes().any(|byte| byte.is_ascii_uppercase());
-                self.namespaces.keys().find(|known| has_upper && known.eq_ignore_ascii_case(namespace))
+                self.namespaces.values().find(|known| has_upper && known.name.eq_ignore_ascii_case(namespace))
             });
-            known.map(|known| (model, known.as_str()))
+            known.map(|known| (model, known))
         });
         HostScope { namespace: found.map(|(_, namespace)| namespace), model: found.map(|(model, _)| model) }
     }
 
     /// The model that a path's name means, for a request to `scope` of a gateway with this default namespace.
-    pub(crate) fn resolve(
-        &self,
-        scope: HostScope<'_>,
+    pub(crate) fn resolve<'a>(
+        &'a self,
+        scope: HostScope<'a>,
         name: &str,
         default_namespace: Option<&str>,
-    ) -> Result<&Arc<Model>, Error> {
+    ) -> Result<&'a Arc<Model>, Error> {
         if let Some(named) = scope.model
             && !named.eq_ignore_ascii_case(name)
         {
             return Err(Error::ModelNotFound(format!("the host names model {named:?} and the path {name:?}")));
         }
-        if let Some(namespace) = scope.namespace.or(default_namespace) {
-            return self.get(namespace, name).ok_or_else(|| {
-                Error::ModelNotFound(format!("model {name:?} does not exist in namespace {namespace:?}"))
-            });
+        let unknown =
+            |namespace: &str| Error::ModelNotFound(format!("model {name:?} does not exist in namespace {namespace:?}"));
+        if let Some(namespace) = scope.namespace {
+            return namespace.models.get(name).ok_or_else(|| unknown(namespace.name.as_str()));
+        }
+        if let Some(namespace) = default_namespace {
+            return self.get(namespace, name).ok_or_else(|| unknown(namespace));
         }
         match self.names.get(name).map_or(&[][..], Vec::as_slice) {
             [] => Err(Error::ModelNotFound(format!("model {name:?} does not exist"))),
@@ -101,7 +112,7 @@ impl Table {
         scope: HostScope<'a>,
         default_namespace: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<Model>> {
-        let namespace = scope.namespace.or(default_namespace);
+        let namespace = scope.namespace.map(|namespace| namespace.name.as_str()).or(default_namespace);
         self.models()
             .filter(move |model| namespace.is_none_or(|namespace| model.key.namespace == namespace))
             .filter(move |model| scope.model.is_none_or(|name| model.key.name.eq_ignore_ascii_case(name)))

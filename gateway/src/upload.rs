@@ -24,6 +24,16 @@ use crate::settings::{Limits, REPLAY_BYTES};
 use crate::strict_http::Violation;
 use crate::timer::Timer;
 
+/// The body of a request as it comes to the gateway.
+pub(crate) enum Source {
+    /// To be read.
+    Coming(Incoming),
+    /// There already.
+    Arrived(Bytes),
+    /// Read, to find the model's name in it.
+    Read(Payload),
+}
+
 /// The body of a request as its attempts see it.
 pub(crate) enum Payload {
     /// Read whole; every attempt gets it.
@@ -33,14 +43,16 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// Reads `incoming` up to the replay bound.
-    pub(crate) async fn read(incoming: Incoming, worker: &Worker) -> Result<Self, Error> {
+    /// Reads a body up to the replay bound.
+    pub(crate) async fn read(body: Source, worker: &Worker) -> Result<Self, Error> {
         let limits = &worker.inner.settings.limits;
-        let hint = incoming.size_hint();
-        if hint.lower() > limits.max_body_bytes {
-            return Err(Error::BodyTooLarge { limit: limits.max_body_bytes });
-        }
-        let mut incoming = incoming;
+        let limit = limits.max_body_bytes;
+        let mut incoming = match body {
+            Source::Coming(incoming) if incoming.size_hint().lower() <= limit => incoming,
+            Source::Arrived(bytes) if bytes.len() as u64 <= limit => return Ok(Self::Replayable(bytes)),
+            Source::Coming(_) | Source::Arrived(_) => return Err(Error::BodyTooLarge { limit }),
+            Source::Read(payload) => return Ok(payload),
+        };
         let mut prefix = VecDeque::new();
         let mut length = 0_u64;
         while !incoming.is_end_stream() {
@@ -54,8 +66,8 @@ impl Payload {
             };
             if let Ok(data) = frame.into_data() {
                 length += data.len() as u64;
-                if length > limits.max_body_bytes {
-                    return Err(Error::BodyTooLarge { limit: limits.max_body_bytes });
+                if length > limit {
+                    return Err(Error::BodyTooLarge { limit });
                 }
                 // As most bodies come.
                 if prefix.is_empty() && incoming.is_end_stream() {

@@ -80,15 +80,6 @@ pub(crate) struct Model {
     outbox: Outbox,
 }
 
-/// A request's presence, from its arrival to the end of its answer.
-pub(crate) struct Present(Arc<Model>);
-
-impl Drop for Present {
-    fn drop(&mut self) {
-        self.0.presence.depart(self.0.clock.now());
-    }
-}
-
 impl Model {
     pub(crate) fn new(route: ModelRoute, limits: HoldLimits, clock: Clock, metrics: &Metrics, outbox: Outbox) -> Self {
         let key = ModelKey { namespace: route.namespace.clone(), name: route.name.clone() };
@@ -266,11 +257,15 @@ impl Model {
 
     // === Accounting ===
 
-    /// Counts an arrival; the request is present until the guard is dropped.
-    pub(crate) fn arrive(self: &Arc<Self>, now: Moment) -> Present {
+    /// Counts an arrival: the request is present until it departs.
+    pub(crate) fn arrive(&self, now: Moment) {
         self.presence.arrive(now);
         self.retry_budget.record_request(now);
-        Present(Arc::clone(self))
+    }
+
+    /// A request that arrived is answered or gone.
+    pub(crate) fn depart(&self, now: Moment) {
+        self.presence.depart(now);
     }
 
     pub(crate) fn presence(&self, now: Moment) -> PresenceReading {

@@ -1,8 +1,9 @@
 //! One request's head: where it ends, whether it is well-formed, and how its body is framed.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 
 use super::host::{Authority, check_target};
 use super::violation::Violation;
@@ -58,8 +59,16 @@ impl HeadScan {
 
 const EMPTY_LINE: &[u8] = b"\r\n";
 
+/// A head that can be read in one way.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) framing: Framing,
+    /// Where in the head its `content-length` line is, if it has one.
+    pub(super) length_line: Option<Range<usize>>,
+}
+
 /// Checks a complete head, whose lines all end with CR LF.
-pub(super) fn check(head: &[u8]) -> Result<Framing, Violation> {
+pub(super) fn check(head: &[u8]) -> Result<Checked, Violation> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut request = httparse::Request::new(&mut []);
     // The parser that hyper uses: what passes here is not refused there.
@@ -75,7 +84,15 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Violation> {
     let fields = Fields::collect(request.headers)?;
     let in_target = check_target(target.as_bytes(), method)?;
     check_host(fields.host, in_target, version)?;
-    fields.framing(version)
+    Ok(Checked { framing: fields.framing(version)?, length_line: fields.length.and_then(|value| line_of(head, value)) })
+}
+
+/// Where the line is, its end included, of which `part` is a part.
+fn line_of(head: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let position = part.as_ptr().addr() - head.as_ptr().addr();
+    let start = memrchr(b'\n', &head[..position])? + 1;
+    let end = position + memchr(b'\n', &head[position..])? + 1;
+    Some(start..end)
 }
 
 fn of_parser(error: httparse::Error) -> Violation {

@@ -8,21 +8,26 @@
 //! A head is handed on when it is complete and checked; in the usual case it is complete in one read, and is checked
 //! where hyper will find it, without a copy. A head that is refused is replaced by a request that says why
 //! ([`Violation::in_request`]), so that it is answered in its turn, counted and logged like any other. A body that is
-//! broken makes reading it fail. HTTP/2 with prior knowledge passes untouched.
+//! broken makes reading it fail. A small body that arrives with its head goes past hyper ([`Bypass`]). HTTP/2 with prior
+//! knowledge passes untouched.
 
+mod bypass;
 mod chunks;
 mod head;
 mod host;
 mod tracker;
 mod violation;
 
+pub(crate) use bypass::Bypass;
 pub(crate) use chunks::{Chunks, Taken};
 pub(crate) use head::parse_length;
 pub(crate) use violation::Violation;
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -30,6 +35,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::gathering::Gathering;
+use bypass::BYPASS_BYTES;
 use tracker::{Progress, Tracker};
 
 /// How much is read at once while a head is incomplete: the longest head.
@@ -48,6 +54,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) struct StrictHttp<S> {
     io: Gathering<S>,
     tracker: Tracker,
+    bypass: Arc<Bypass>,
     state: State,
     /// Bytes held back: an incomplete head, or what takes the place of a refused one.
     held: Vec<u8>,
@@ -69,11 +76,12 @@ enum State {
 }
 
 impl<S> StrictHttp<S> {
-    /// Wraps an accepted connection.
-    pub(crate) const fn new(io: S, head_timeout: Duration) -> Self {
+    /// Wraps an accepted connection. Its service must ask `bypass` for the body of each request.
+    pub(crate) const fn new(io: S, head_timeout: Duration, bypass: Arc<Bypass>) -> Self {
         Self {
             io: Gathering::new(io),
             tracker: Tracker::new(),
+            bypass,
             state: State::Open,
             held: Vec::new(),
             cleared: 0,
@@ -103,6 +111,18 @@ impl<S> StrictHttp<S> {
         self.timer = None;
     }
 
+    /// Sends the body of `request` past hyper if it is small, and the line that tells its length with it; what is left of
+    /// the request.
+    fn take_body_out(&self, request: &mut [u8], head: usize, length_line: Range<usize>) -> usize {
+        let body = &request[head..];
+        if body.len() > BYPASS_BYTES || !self.bypass.put(self.tracker.heads(), body) {
+            return request.len();
+        }
+        let left = head - length_line.len();
+        request.copy_within(length_line.end..head, length_line.start);
+        left
+    }
+
     fn should_linger(&self) -> bool {
         self.state != State::Open || self.tracker.is_in_body()
     }
@@ -117,6 +137,9 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
         let arrived = buf.filled().len() - start;
         let passed = match self.tracker.advance(&buf.filled()[start..]) {
             Progress::All => arrived,
+            Progress::OneRequest(head, length_line) => {
+                self.take_body_out(&mut buf.filled_mut()[start..], head, length_line)
+            }
             Progress::Until(passed) => {
                 self.held.extend_from_slice(&buf.filled()[start + passed..]);
                 passed
@@ -144,7 +167,7 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
         let arrived = scratch.filled().len();
         self.held.extend_from_slice(scratch.filled());
         match self.tracker.advance(&self.held) {
-            Progress::All => self.cleared = self.held.len(),
+            Progress::All | Progress::OneRequest(..) => self.cleared = self.held.len(),
             Progress::Until(passed) => self.cleared = passed,
             Progress::BadHead(passed, violation) => {
                 self.cleared = passed;

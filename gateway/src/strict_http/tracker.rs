@@ -1,7 +1,9 @@
 //! Where in the sequence of messages a connection stands.
 
+use std::ops::Range;
+
 use super::chunks::{ChunkProgress, Chunks};
-use super::head::{Framing, HeadScan, check};
+use super::head::{Checked, Framing, HeadScan, check};
 use super::violation::Violation;
 
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
@@ -11,6 +13,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug)]
 pub(super) struct Tracker {
     phase: Phase,
+    heads: u64,
 }
 
 #[derive(Debug)]
@@ -30,6 +33,9 @@ enum Phase {
 pub(super) enum Progress {
     /// All may be handed on.
     All,
+    /// All may be handed on. It is one request with a body: its head has so many bytes, and this line of it tells the
+    /// body's length.
+    OneRequest(usize, Range<usize>),
     /// So many may be handed on; the rest is the beginning of a head, and comes again with what follows it.
     Until(usize),
     /// So many may be handed on, and then comes a head that must not be.
@@ -40,7 +46,7 @@ pub(super) enum Progress {
 
 impl Tracker {
     pub(super) const fn new() -> Self {
-        Self { phase: Phase::Start }
+        Self { phase: Phase::Start, heads: 0 }
     }
 
     /// Whether nothing has arrived yet.
@@ -51,6 +57,11 @@ impl Tracker {
     /// Whether a body has begun and not ended.
     pub(super) const fn is_in_body(&self) -> bool {
         matches!(self.phase, Phase::Body { .. } | Phase::Chunked(_))
+    }
+
+    /// How many heads have been handed on, or are with what the last [`Tracker::advance`] lets pass.
+    pub(super) const fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Follows the messages through `bytes`, which begin where the last call's [`Progress`] ended.
@@ -72,11 +83,21 @@ impl Tracker {
                 }
                 Phase::Head(scan) => {
                     let checked = scan.end(rest).and_then(|end| match end {
-                        Some(end) => check(&rest[..end]).map(|framing| Some((end, framing))),
+                        Some(end) => check(&rest[..end]).map(|checked| Some((end, checked))),
                         None => Ok(None),
                     });
                     match checked {
-                        Ok(Some((end, framing))) => {
+                        Ok(Some((end, Checked { framing, length_line }))) => {
+                            self.heads += 1;
+                            let body = bytes.len() - position - end;
+                            if let Some(line) = length_line
+                                && position == 0
+                                && body > 0
+                                && framing == Framing::Length(body as u64)
+                            {
+                                self.phase = Phase::Head(HeadScan::default());
+                                return Progress::OneRequest(end, line);
+                            }
                             position += end;
                             self.phase = Phase::after_head(framing);
                         }

@@ -6,6 +6,7 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -15,7 +16,7 @@ use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::{StrictHttp, Violation};
+use super::{Bypass, StrictHttp, Violation};
 
 /// Longer than any test takes, also on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,23 +26,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 type Seen = Arc<Mutex<Vec<String>>>;
 
 async fn serve(io: DuplexStream, head_timeout: Duration, seen: Seen) {
+    let bypass = Arc::new(Bypass::default());
+    let io = TokioIo::new(StrictHttp::new(io, head_timeout, Arc::clone(&bypass)));
     let service = service_fn(move |request: Request<Incoming>| {
-        let seen = Arc::clone(&seen);
-        async move { answer(request, &seen).await }
+        let (seen, bypassed) = (Arc::clone(&seen), bypass.take());
+        async move { answer(request, bypassed, &seen).await }
     });
-    let io = TokioIo::new(StrictHttp::new(io, head_timeout));
     // A broken body or a client that has gone ends a connection with an error: the tests look at the bytes.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
 }
 
-async fn answer(request: Request<Incoming>, seen: &Seen) -> Result<Response<Full<bytes::Bytes>>, http::Error> {
+async fn answer(
+    request: Request<Incoming>,
+    bypassed: Option<Bytes>,
+    seen: &Seen,
+) -> Result<Response<Full<Bytes>>, http::Error> {
     if let Some(violation) = Violation::in_request(&request) {
         return Response::builder().status(violation.status()).body(Full::from(violation.to_string()));
     }
     let (head, body) = request.into_parts();
     match body.collect().await {
         Ok(body) => {
-            seen.lock().push(format!("{} {} {}", head.method, head.uri, body.to_bytes().len()));
+            let body = bypassed.unwrap_or(body.to_bytes());
+            seen.lock().push(format!("{} {} {}", head.method, head.uri, body.len()));
             Response::builder().body(Full::from("fine"))
         }
         Err(error) => {

@@ -210,6 +210,47 @@ async fn ordinary_requests_pass() {
     }
 }
 
+/// Bodies that go past hyper and bodies that do not, in the order of their requests; the lengths tell them apart.
+#[tokio::test]
+async fn each_request_gets_its_own_body() {
+    let sized = |length: usize| with(&format!("Content-Length: {length}\r\n")) + &"b".repeat(length);
+    let chunked = with("Transfer-Encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n";
+    let in_two = sized(8);
+    let (first_half, second_half) = in_two.split_at(in_two.len() - 4);
+    let pieces = [
+        (sized(1), 1),
+        (sized(4), 1),
+        (sized(5) + &sized(6), 2),
+        (sized(0), 1),
+        (with(""), 1),
+        (with("") + &sized(7), 2),
+        (first_half.to_owned(), 0),
+        (second_half.to_owned() + &sized(9), 2),
+        (with("Expect: 100-continue\r\nContent-Length: 2\r\n") + "bb", 1),
+        (chunked.clone(), 1),
+        (chunked + &sized(10), 2),
+        (sized(4096), 1),
+        (sized(4097), 1),
+        (with("Content-Length:  11  \r\nX: 1\r\n") + &"b".repeat(11), 1),
+    ];
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    let seen = Seen::default();
+    let server = tokio::spawn(serve(server, PATIENCE, seen.clone()));
+    for (piece, answers) in pieces {
+        client.write_all(piece.as_bytes()).await.unwrap();
+        for _ in 0..answers {
+            let mut received = Vec::new();
+            while !received.ends_with(b"\r\n\r\nfine") {
+                received.push(client.read_u8().await.unwrap());
+            }
+        }
+    }
+    drop(client);
+    server.await.unwrap();
+    let lengths: Vec<_> = seen.lock().iter().map(|seen| seen.rsplit_once(' ').unwrap().1.to_owned()).collect();
+    assert_eq!(lengths.join(" "), "1 4 5 6 0 0 0 7 8 9 2 3 3 10 4096 4097 11");
+}
+
 /// A client that stays; `sent` is all it ever sends.
 async fn left_alone(sent: &str) -> String {
     let (mut client, server) = tokio::io::duplex(64 << 10);

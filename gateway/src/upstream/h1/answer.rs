@@ -68,7 +68,7 @@ impl AnswerHead {
             let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| H1Error::Malformed(HEADER_LINE))?;
             let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value));
             let value = value.map_err(|_| H1Error::Malformed(HEADER_LINE))?;
-            fields.note(&name, &value)?;
+            fields.note(&name, line.value)?;
             headers.append(name, value);
         }
         let framing = fields.framing(status, version, method)?;
@@ -91,29 +91,29 @@ fn of_parser(error: httparse::Error) -> &'static str {
 
 /// The headers that delimit an answer.
 #[derive(Default)]
-struct Fields {
-    length: Option<HeaderValue>,
-    encoding: Option<HeaderValue>,
+struct Fields<'a> {
+    length: Option<&'a [u8]>,
+    encoding: Option<&'a [u8]>,
     says_close: bool,
     says_keep_alive: bool,
 }
 
-impl Fields {
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), H1Error> {
+impl<'a> Fields<'a> {
+    fn note(&mut self, name: &HeaderName, value: &'a [u8]) -> Result<(), H1Error> {
         let field = if *name == CONTENT_LENGTH {
             &mut self.length
         } else if *name == TRANSFER_ENCODING {
             &mut self.encoding
         } else {
             if *name == CONNECTION {
-                for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     self.says_close |= option.eq_ignore_ascii_case(b"close");
                     self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
             return Ok(());
         };
-        match field.replace(value.clone()) {
+        match field.replace(value) {
             None => Ok(()),
             Some(_) => Err(H1Error::Malformed("more than one Content-Length or Transfer-Encoding")),
         }
@@ -122,15 +122,13 @@ impl Fields {
     /// Stricter than RFC 9112, 6.3 where a lenient reader would have to choose: both framings, a length given twice and an
     /// encoding other than `chunked` are errors.
     fn framing(&self, status: StatusCode, version: u8, method: &Method) -> Result<Framing, H1Error> {
-        let framing = match (&self.length, &self.encoding) {
+        let framing = match (self.length, self.encoding) {
             (Some(_), Some(_)) => return Err(H1Error::Malformed("both Content-Length and Transfer-Encoding")),
             (Some(length), None) => {
-                let length = parse_length(length.as_bytes());
+                let length = parse_length(length);
                 Framing::Length(length.map_err(|_| H1Error::Malformed("its Content-Length is no decimal number"))?)
             }
-            (None, Some(encoding)) if version == 1 && encoding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-                Framing::Chunked
-            }
+            (None, Some(encoding)) if version == 1 && encoding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
             (None, Some(_)) => return Err(H1Error::Malformed("its Transfer-Encoding is not chunked in HTTP/1.1")),
             (None, None) => Framing::Close,
         };

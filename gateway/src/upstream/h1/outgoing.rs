@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -25,8 +25,10 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) target: &'a str,
     /// What they say of the body's framing is left out: it follows from the body that is sent.
     pub(crate) headers: &'a HeaderMap,
-    /// Further headers: the replica's identity, a host, an expectation.
-    pub(crate) added: [Option<(HeaderName, HeaderValue)>; 3],
+    /// `Host`, if it is not among them.
+    pub(crate) host: &'a (dyn Fn() -> HeaderValue + Sync),
+    /// Further headers: the replica's identity, an expectation.
+    pub(crate) added: [Option<(HeaderName, HeaderValue)>; 2],
 }
 
 /// What is still to be written of a request.
@@ -63,10 +65,14 @@ enum Framing {
 impl Outgoing {
     pub(super) fn new(head: &RequestHead<'_>, body: RequestBody) -> Self {
         let length = body.size_hint().exact();
-        let mut front = Vec::with_capacity(HEAD_BYTES + COPIED_BYTES);
+        let copied = match &body {
+            RequestBody::Full(Some(data)) if data.len() <= COPIED_BYTES => data.len(),
+            _ => 0,
+        };
+        let mut front = Vec::with_capacity(HEAD_BYTES + copied);
         write_head(head, length, &mut front);
         let (data, source) = match body {
-            RequestBody::Full(Some(data)) if data.len() <= COPIED_BYTES => {
+            RequestBody::Full(Some(data)) if copied > 0 => {
                 front.extend_from_slice(&data);
                 (Bytes::new(), None)
             }
@@ -188,10 +194,15 @@ fn write_head(head: &RequestHead<'_>, length: Option<u64>, out: &mut Vec<u8>) {
             out.extend_from_slice(part);
         }
     };
+    let mut has_host = false;
     for (name, value) in head.headers {
         if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+            has_host |= *name == HOST;
             line(name, value);
         }
+    }
+    if !has_host {
+        line(&HOST, &(head.host)());
     }
     for (name, value) in head.added.iter().flatten() {
         line(name, value);
@@ -201,7 +212,11 @@ fn write_head(head: &RequestHead<'_>, length: Option<u64>, out: &mut Vec<u8>) {
         Some(0) if matches!(*head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE) => {
             out.extend_from_slice(b"\r\n");
         }
-        Some(length) => write_to(out, format_args!("content-length: {length}\r\n\r\n")),
+        Some(length) => {
+            for part in ["content-length: ", itoa::Buffer::new().format(length), "\r\n\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
         None => out.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n"),
     }
 }

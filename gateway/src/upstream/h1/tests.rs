@@ -54,6 +54,11 @@ impl Outcome {
     }
 }
 
+/// The host of requests that name none.
+fn no_host() -> HeaderValue {
+    HeaderValue::from_static("unnamed")
+}
+
 /// Sends a request to a replica that reads it and answers `answer`.
 async fn ask(method: Method, answer: &[u8], pieces: Pieces, after: After) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,7 +87,8 @@ async fn ask(method: Method, answer: &[u8], pieces: Pieces, after: After) -> Out
     let pool = Arc::new(H1Pool::new());
     let answer = tokio::time::timeout(PATIENCE, async {
         let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("replica"))]);
-        let head = RequestHead { method: &method, target: "/x?y", headers: &headers, added: [None, None, None] };
+        let head =
+            RequestHead { method: &method, target: "/x?y", headers: &headers, host: &no_host, added: [None, None] };
         let body = RequestBody::Full(Some(Bytes::from_static(b"body")));
         let response = H1Connection::open(addr).await?.exchange(&head, body, &pool).await?;
         let (parts, body) = response.into_parts();
@@ -305,8 +311,9 @@ async fn an_idle_connection_that_is_no_longer_silent_sends_nothing() {
         server.write_all(sent).await.unwrap();
         server.shutdown().await.unwrap();
         connection.stream.readable().await.unwrap();
+        let headers = HeaderMap::new();
         let head =
-            RequestHead { method: &Method::POST, target: "/", headers: &HeaderMap::new(), added: [None, None, None] };
+            RequestHead { method: &Method::POST, target: "/", headers: &headers, host: &no_host, added: [None, None] };
         let pool = Arc::new(H1Pool::new());
         let outcome = connection.exchange(&head, RequestBody::Empty, &pool).await;
         let Err(UpstreamError::Unsent { source }) = outcome else { panic!("it was sent") };
