@@ -14,6 +14,9 @@ pub(crate) enum Reason {
     ModelNotFound,
     AmbiguousModel,
     BodyTooLarge,
+    UnsupportedEncoding,
+    UploadStalled,
+    UploadTooSlow,
     HoldFull,
     NoCapacity,
     LoadFailed,
@@ -30,11 +33,14 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::ModelNotFound,
         Self::AmbiguousModel,
         Self::BodyTooLarge,
+        Self::UnsupportedEncoding,
+        Self::UploadStalled,
+        Self::UploadTooSlow,
         Self::HoldFull,
         Self::NoCapacity,
         Self::LoadFailed,
@@ -56,6 +62,9 @@ impl Reason {
             Self::ModelNotFound => "model-not-found",
             Self::AmbiguousModel => "ambiguous-model",
             Self::BodyTooLarge => "body-too-large",
+            Self::UnsupportedEncoding => "unsupported-encoding",
+            Self::UploadStalled => "upload-stalled",
+            Self::UploadTooSlow => "upload-too-slow",
             Self::HoldFull => "hold-full",
             Self::NoCapacity => "no-capacity",
             Self::LoadFailed => "load-failed",
@@ -111,7 +120,7 @@ pub(crate) enum Error {
     #[error("no byte of the request body arrived for {0:?}")]
     BodyStalled(Duration),
     /// The caller sent its body too slowly to be given a replica for so long.
-    #[error("the request body arrived at less than {0} bytes per second")]
+    #[error("the request body arrived at less than {0} bytes per second on average: send it faster")]
     BodyTooSlow(u64),
     /// Too many requests wait for this model.
     #[error("model {model:?} holds as many requests as it may ({bound}) and has no free replica: retry later")]
@@ -148,12 +157,12 @@ impl Error {
             Self::Http(_)
             | Self::BadRequest(_)
             | Self::NoRoute(_)
-            | Self::MethodNotAllowed { .. }
-            | Self::BodyStalled(_)
-            | Self::BodyTooSlow(_) => Reason::BadRequest,
+            | Self::MethodNotAllowed { .. } => Reason::BadRequest,
             Self::ModelNotFound(_) => Reason::ModelNotFound,
             Self::AmbiguousModel { .. } => Reason::AmbiguousModel,
             Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
+            Self::BodyStalled(_) => Reason::UploadStalled,
+            Self::BodyTooSlow(_) => Reason::UploadTooSlow,
             Self::HoldFull { .. } => Reason::HoldFull,
             Self::Unavailable { reason, .. } | Self::Refused(reason) => *reason,
             Self::Deadline(_) => Reason::Deadline,

@@ -263,6 +263,8 @@ async fn a_body_that_stalls_holds_no_slot_and_ends_with_408() {
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 408");
     assert_eq!(wrapper.requests(), 0);
+    let counted = [("model", "digits"), ("code", "408"), ("reason", "upload-stalled")];
+    assert_eq!(gateway.metric("kferving_gateway_requests_total", &counted), 1.0);
     gateway.stop().await;
 }
 
@@ -355,6 +357,11 @@ async fn a_body_that_trickles_gives_its_slot_back() {
     let mut first = [0; 12];
     tokio::time::timeout(support::PATIENCE, read.read_exact(&mut first)).await.unwrap().unwrap();
     assert_eq!(&first, b"HTTP/1.1 408");
+    let counted = [("model", "digits"), ("code", "408"), ("reason", "upload-too-slow")];
+    eventually("the upload is counted as too slow", || {
+        gateway.metric("kferving_gateway_requests_total", &counted) == 1.0
+    })
+    .await;
     assert_eq!(TestClient::http1().post(&gateway.url(INFER), "x").await.status, StatusCode::OK);
     trickle.abort();
     gateway.settles().await;
