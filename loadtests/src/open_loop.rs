@@ -44,9 +44,11 @@ pub struct Shot {
 /// Idle ones are closed with the run.
 pub async fn run(plan: Vec<Shot>, targets: &[Target], start: Instant, mut observe: impl FnMut(Outcome)) {
     let targets: Arc<[Lane]> = targets.iter().cloned().map(Lane::new).collect();
-    let (due, mut dues) = mpsc::unbounded_channel();
+    // Room for every shot: neither the pacer nor an answer ever waits for whoever reads.
+    let room = plan.len().max(1);
+    let (due, mut dues) = mpsc::channel(room);
     let pacer = std::thread::spawn(move || keep_time(&plan, start, &due));
-    let (ended, mut ends) = mpsc::unbounded_channel();
+    let (ended, mut ends) = mpsc::channel(room);
     let spawner = tokio::spawn(async move {
         while let Some(shot) = dues.recv().await {
             let ended = ended.clone();
@@ -54,7 +56,7 @@ pub async fn run(plan: Vec<Shot>, targets: &[Target], start: Instant, mut observ
             tokio::spawn(async move {
                 if let Some(lane) = targets.get(shot.target) {
                     // The receiver is gone only when the run was given up.
-                    let _ = ended.send(lane.fire(shot, start).await);
+                    let _ = ended.send(lane.fire(shot, start).await).await;
                 }
             });
         }
@@ -68,13 +70,13 @@ pub async fn run(plan: Vec<Shot>, targets: &[Target], start: Instant, mut observ
 }
 
 /// The system's sleep is exact to tens of microseconds; tokio's timer to a millisecond, which would be a tenth of a cold start.
-fn keep_time(plan: &[Shot], start: Instant, due: &mpsc::UnboundedSender<Shot>) {
+fn keep_time(plan: &[Shot], start: Instant, due: &mpsc::Sender<Shot>) {
     for shot in plan {
         let wait = (start + shot.at).saturating_duration_since(Instant::now());
         if !wait.is_zero() {
             std::thread::sleep(wait);
         }
-        if due.send(*shot).is_err() {
+        if due.try_send(*shot).is_err() {
             return;
         }
     }
