@@ -148,6 +148,9 @@ pub struct ReplicaCounts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ColdStart {
+    /// The pause after an attempt that had failed, before another was made.
+    #[serde(default)]
+    pub backoff_ms: f64,
     /// Finding a replica and writing the claim; the whole start of a process or pod where the pool was empty.
     pub claim_ms: f64,
     /// Handing the model to the replica.

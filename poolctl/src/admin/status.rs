@@ -136,7 +136,12 @@ impl Seen {
             self.revisions.get(&key)?.last_activation.as_ref()
         });
         let last = revisions.min_by_key(|activation| activation.ago_ms)?;
-        Some(ColdStart { claim_ms: last.claim_ms, specialize_ms: last.specialize_ms, load_ms: last.load_ms })
+        Some(ColdStart {
+            backoff_ms: last.backoff_ms,
+            claim_ms: last.claim_ms,
+            specialize_ms: last.specialize_ms,
+            load_ms: last.load_ms,
+        })
     }
 
     fn pool(&self, pool: &pool::PoolStatus) -> PoolStatus {

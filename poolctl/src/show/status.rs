@@ -228,13 +228,12 @@ fn in_flight(variant: &VariantStatus) -> u32 {
     variant.replicas.iter().map(|replica| replica.in_flight).sum()
 }
 
-/// `5.1 ms (claim 0.2, specialize 0.8, load 4.1)`.
+/// `5.1 ms (claim 0.2, specialize 0.8, load 4.1)`, with a back-off before them where there was one.
 pub(super) fn cold_start(phases: &ColdStart) -> String {
-    let total = phases.claim_ms + phases.specialize_ms + phases.load_ms;
-    format!(
-        "{total:.1} ms (claim {:.1}, specialize {:.1}, load {:.1})",
-        phases.claim_ms, phases.specialize_ms, phases.load_ms
-    )
+    let ColdStart { backoff_ms, claim_ms, specialize_ms, load_ms } = *phases;
+    let total = backoff_ms + claim_ms + specialize_ms + load_ms;
+    let backoff = if backoff_ms > 0.0 { format!("backoff {backoff_ms:.1}, ") } else { String::new() };
+    format!("{total:.1} ms ({backoff}claim {claim_ms:.1}, specialize {specialize_ms:.1}, load {load_ms:.1})")
 }
 
 /// Twelve hexadecimal digits, as container tools show digests.

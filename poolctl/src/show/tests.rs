@@ -27,7 +27,7 @@ fn model(name: &str, namespace: &str) -> ModelStatus {
         held: 0,
         in_flight: 2,
         latency: histogram(100),
-        last_cold_start: Some(ColdStart { claim_ms: 0.2, specialize_ms: 0.8, load_ms: 4.1 }),
+        last_cold_start: Some(ColdStart { backoff_ms: 0.0, claim_ms: 0.2, specialize_ms: 0.8, load_ms: 4.1 }),
     }
 }
 
@@ -93,6 +93,12 @@ text/broken on cpu: LoadFailed: no such file
 "
     );
     assert_eq!(status::render(&Status::default(), status::Width::Narrow), "There are no models.\n");
+}
+
+#[test]
+fn a_back_off_is_told_apart_from_the_claim_it_came_before() {
+    let phases = ColdStart { backoff_ms: 1000.0, claim_ms: 0.2, specialize_ms: 0.8, load_ms: 4.1 };
+    assert_eq!(status::cold_start(&phases), "1005.1 ms (backoff 1000.0, claim 0.2, specialize 0.8, load 4.1)");
 }
 
 #[test]
