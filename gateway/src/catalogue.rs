@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use http::{Response, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::body::ResponseBody;
@@ -45,25 +46,27 @@ pub(crate) fn answer(
                 table.catalogue(scope, namespace).map(|model| model.key.name.as_str()).collect();
             json!({ "models": names })
         }
-        Route::RepositoryIndex => table
-            .catalogue(scope, namespace)
-            .map(|model| index_entry(model, table.is_ambiguous(&model.key.name)))
-            .collect(),
-        Route::RepositoryControl => {
-            let message = "models are loaded and unloaded by their Model objects, not over this API";
-            return Err(Error::BadRequest(message.to_owned()));
+        Route::RepositoryControl => return Err(fixed_repository()),
+        Route::Model { .. } | Route::RepositoryIndex | Route::Grpc(_) => {
+            return Err(Error::Internal("a route that takes more than the catalogue"));
         }
-        Route::Model { .. } | Route::Grpc(_) => return Err(Error::Internal("a model's route in the catalogue")),
     };
     Ok(respond::json(StatusCode::OK, &value))
 }
 
-/// Answers a question about one model; `None` when only a replica can.
-pub(crate) fn of_model(model: &Model, action: Action) -> Option<Response<ResponseBody>> {
+/// Why models are neither loaded nor unloaded over the protocol.
+pub(crate) fn fixed_repository() -> Error {
+    Error::BadRequest("models are loaded and unloaded by their Model objects, not over this API".to_owned())
+}
+
+/// Answers a question about one model, or about the version of it that [`check_version`] let pass; `None` when only a
+/// replica can.
+pub(crate) fn of_model(model: &Model, version: Option<&str>, action: Action) -> Option<Response<ResponseBody>> {
     match action {
         Action::Metadata => model.route().metadata.as_ref().map(|metadata| respond::json(StatusCode::OK, metadata)),
+        Action::Ready if version.is_some() && !knows_versions(model) => None,
         Action::Ready | Action::Status => Some(readiness(model)),
-        Action::Infer | Action::Inspect => None,
+        Action::Infer | Action::Foreign { .. } => None,
     }
 }
 
@@ -83,14 +86,92 @@ fn readiness(model: &Model) -> Response<ResponseBody> {
     response
 }
 
-/// A model of the index; with its namespace where the name alone does not tell it from another.
-fn index_entry(model: &Model, ambiguous: bool) -> Value {
-    let reason = model.route().unavailable.as_ref().map(|unavailable| unavailable.message.clone());
-    let state = if is_ready(model) { "READY" } else { "UNAVAILABLE" };
-    let mut entry =
-        json!({ "name": model.key.name, "version": "1", "state": state, "reason": reason.unwrap_or_default() });
-    if ambiguous {
-        entry["namespace"] = json!(model.key.namespace);
+// === Versions ===
+
+/// Refuses a version that the model is not served in. One of a model whose versions are not recorded is its replicas' to
+/// refuse.
+pub(crate) fn check_version(model: &Model, version: Option<&str>) -> Result<(), Error> {
+    let Some(version) = version else { return Ok(()) };
+    let served = versions(model);
+    if served.is_empty() || served.iter().any(|served| served == version) {
+        return Ok(());
     }
-    entry
+    let (name, served) = (&model.key.name, served.join(", "));
+    Err(Error::ModelNotFound(format!("model '{name}' has no version '{version}': it is served as version {served}")))
+}
+
+/// Whether it is recorded in which versions the model is served.
+pub(crate) fn knows_versions(model: &Model) -> bool {
+    !versions(model).is_empty()
+}
+
+fn versions(model: &Model) -> Vec<String> {
+    let route = model.route();
+    let recorded = route.metadata.as_ref().and_then(|metadata| metadata["versions"].as_array());
+    recorded.into_iter().flatten().filter_map(|version| version.as_str().map(str::to_owned)).collect()
+}
+
+// === The index of the repository ===
+
+/// A version of a model in the index.
+pub(crate) struct Indexed {
+    pub(crate) name: String,
+    /// Only where the name alone does not tell the model from another.
+    namespace: Option<String>,
+    /// Empty where it is not recorded.
+    pub(crate) version: String,
+    pub(crate) state: &'static str,
+    /// Why it is not ready.
+    pub(crate) reason: String,
+}
+
+/// The index; with `only_ready` of the models that requests can be sent to.
+pub(crate) fn indexed(table: &Table, scope: HostScope<'_>, namespace: Option<&str>, only_ready: bool) -> Vec<Indexed> {
+    let models = table.catalogue(scope, namespace).filter(|model| !only_ready || is_ready(model));
+    let entries = models.flat_map(|model| {
+        let reason = model.route().unavailable.as_ref().map(|unavailable| unavailable.message.clone());
+        let mut versions = versions(model);
+        if versions.is_empty() {
+            versions.push(String::new());
+        }
+        versions.into_iter().map(move |version| Indexed {
+            name: model.key.name.clone(),
+            namespace: table.is_ambiguous(&model.key.name).then(|| model.key.namespace.clone()),
+            version,
+            state: if is_ready(model) { "READY" } else { "UNAVAILABLE" },
+            reason: reason.clone().unwrap_or_default(),
+        })
+    });
+    entries.collect()
+}
+
+/// Reads the body of `POST /v2/repository/index`, which may be empty: whether only models that are ready are asked for.
+pub(crate) fn only_ready(body: &[u8]) -> Result<bool, Error> {
+    #[derive(Default, Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        ready: bool,
+    }
+    let asked: Asked = match body {
+        [] => Asked::default(),
+        body => serde_json::from_slice(body)
+            .map_err(|error| Error::BadRequest(format!("the body is not an index request: {error}")))?,
+    };
+    Ok(asked.ready)
+}
+
+/// The answer to `POST /v2/repository/index`.
+pub(crate) fn index(indexed: &[Indexed]) -> Response<ResponseBody> {
+    let entry = |indexed: &Indexed| {
+        let Indexed { name, namespace, version, state, reason } = indexed;
+        let mut entry = json!({ "name": name, "state": state, "reason": reason });
+        if !version.is_empty() {
+            entry["version"] = json!(version);
+        }
+        if let Some(namespace) = namespace {
+            entry["namespace"] = json!(namespace);
+        }
+        entry
+    };
+    respond::json(StatusCode::OK, &indexed.iter().map(entry).collect::<Value>())
 }

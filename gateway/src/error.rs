@@ -104,6 +104,12 @@ pub(crate) enum Error {
     /// No route has this path.
     #[error("no route for {0}: expected /v1/models/NAME:predict or /v2/models/NAME/infer")]
     NoRoute(String),
+    /// No gRPC method of the service has this name.
+    #[error("{called} is not served: of inference.GRPCInferenceService, {known} are")]
+    NoMethod { called: String, known: String },
+    /// The call is one that the model's replicas do not have.
+    #[error("model {model} has no {verb}: it answers infer, predict, metadata and ready")]
+    NotServed { model: String, verb: &'static str },
     /// The path exists, for another method.
     #[error("method {method} is not allowed here: expected {allowed}")]
     MethodNotAllowed { method: String, allowed: &'static str },
@@ -157,6 +163,8 @@ impl Error {
             Self::Http(_)
             | Self::BadRequest(_)
             | Self::NoRoute(_)
+            | Self::NoMethod { .. }
+            | Self::NotServed { .. }
             | Self::MethodNotAllowed { .. } => Reason::BadRequest,
             Self::ModelNotFound(_) => Reason::ModelNotFound,
             Self::AmbiguousModel { .. } => Reason::AmbiguousModel,
@@ -178,7 +186,9 @@ impl Error {
         match self {
             Self::Http(violation) => violation.status(),
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::NoRoute(_) | Self::ModelNotFound(_) => StatusCode::NOT_FOUND,
+            Self::NoRoute(_) | Self::NoMethod { .. } | Self::NotServed { .. } | Self::ModelNotFound(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::AmbiguousModel { .. } => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -197,7 +207,9 @@ impl Error {
     pub(crate) const fn grpc_code(&self) -> Code {
         match self {
             Self::Http(_) | Self::BadRequest(_) => Code::InvalidArgument,
-            Self::NoRoute(_) | Self::MethodNotAllowed { .. } => Code::Unimplemented,
+            Self::NoRoute(_) | Self::NoMethod { .. } | Self::NotServed { .. } | Self::MethodNotAllowed { .. } => {
+                Code::Unimplemented
+            }
             Self::ModelNotFound(_) => Code::NotFound,
             Self::AmbiguousModel { .. } => Code::FailedPrecondition,
             Self::BodyTooLarge { .. } | Self::CallerLimit { .. } => Code::ResourceExhausted,
@@ -224,13 +236,15 @@ impl Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn one_of_each() -> Vec<Error> {
+    pub(crate) fn one_of_each() -> Vec<Error> {
         vec![
             Error::BadRequest("x".into()),
             Error::NoRoute("/x".into()),
+            Error::NoMethod { called: "/s.S/M".into(), known: "X".into() },
+            Error::NotServed { model: "n/m".into(), verb: "generate" },
             Error::MethodNotAllowed { method: "PUT".into(), allowed: "POST" },
             Error::ModelNotFound("x".into()),
             Error::AmbiguousModel { name: "m".into(), first: "a".into(), second: "b".into() },

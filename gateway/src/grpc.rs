@@ -10,39 +10,75 @@ use prost::Message;
 use serde_json::Value;
 
 use crate::body::ResponseBody;
-use crate::catalogue::{EXTENSIONS, SERVER_NAME, SERVER_VERSION};
+use crate::catalogue::{EXTENSIONS, Indexed, SERVER_NAME, SERVER_VERSION};
 use crate::error::Error;
 
 /// Bytes before each message: a flag for compression and a length.
 const PREFIX_BYTES: usize = 5;
 
-/// Longest model name: that of a Kubernetes object.
+/// Longest model name: that of a Kubernetes object. A version is not longer either.
 const MAX_NAME_BYTES: usize = 253;
 
 /// Key of the field `name` or `model_name`: number 1, length-delimited, in every request that names a model.
 const NAME_KEY: u8 = 1 << 3 | 2;
 
+/// Key of the field `version` or `model_version`: number 2, length-delimited, in every request that names a model.
+const VERSION_KEY: u8 = 2 << 3 | 2;
+
+/// The model that a message is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) model: String,
+    /// Absent for any.
+    pub(crate) version: Option<String>,
+}
+
 /// The model that the first message of a request names.
 ///
-/// Field 1 is looked for at the start, where every encoder puts it, so that no tensor is ever parsed.
-pub(crate) fn model_name(body: &[u8]) -> Result<String, Error> {
-    let unreadable = |what: &str| Error::BadRequest(format!("the gRPC message {what}"));
+/// Fields 1 and 2 are looked for at the start, where every encoder puts them, so that no tensor is ever parsed.
+pub(crate) fn target(body: &[u8]) -> Result<Target, Error> {
+    let missing = || unreadable("does not begin with the model's name (field 1)");
+    let (key, rest) = message_of(body)?.split_first().ok_or_else(missing)?;
+    if *key != NAME_KEY {
+        return Err(missing());
+    }
+    let (model, rest) = text(rest, "model name")?;
+    let version = match rest.split_first() {
+        Some((key, rest)) if *key == VERSION_KEY => text(rest, "model version")?.0,
+        _ => String::new(),
+    };
+    Ok(Target { model, version: Some(version).filter(|version| !version.is_empty()) })
+}
+
+/// Whether a `RepositoryIndexRequest` asks only for models that are ready.
+pub(crate) fn only_ready(body: &[u8]) -> Result<bool, Error> {
+    let request = RepositoryIndexRequest::decode(message_of(body)?);
+    Ok(request.map_err(|error| unreadable(&format!("is not an index request: {error}")))?.ready)
+}
+
+fn unreadable(what: &str) -> Error {
+    Error::BadRequest(format!("the gRPC message {what}"))
+}
+
+/// The first message of a request, or as much of it as is there.
+fn message_of(body: &[u8]) -> Result<&[u8], Error> {
     let (prefix, message) =
         body.split_at_checked(PREFIX_BYTES).ok_or_else(|| unreadable("is shorter than its length prefix"))?;
     if prefix[0] != 0 {
         return Err(unreadable("is compressed, which hides the model's name: send it uncompressed"));
     }
-    let missing = || unreadable("does not begin with the model's name (field 1)");
-    let (key, rest) = message.split_first().ok_or_else(missing)?;
-    if *key != NAME_KEY {
-        return Err(missing());
-    }
-    let mut rest = rest;
-    let length = prost::encoding::decode_varint(&mut rest).map_err(|_| missing())?;
+    Ok(message)
+}
+
+/// The text of a field, from its length on, and what comes after it.
+fn text<'a>(mut rest: &'a [u8], what: &str) -> Result<(String, &'a [u8]), Error> {
+    let torn = || unreadable(&format!("has a {what} that is cut off"));
+    let length = prost::encoding::decode_varint(&mut rest).map_err(|_| torn())?;
     let length = usize::try_from(length).ok().filter(|length| *length <= MAX_NAME_BYTES);
-    let length = length.ok_or_else(|| unreadable("has a model name longer than 253 bytes"))?;
-    let name = rest.get(..length).ok_or_else(missing)?;
-    std::str::from_utf8(name).map(str::to_owned).map_err(|_| unreadable("has a model name that is not UTF-8"))
+    let length = length.ok_or_else(|| unreadable(&format!("has a {what} longer than {MAX_NAME_BYTES} bytes")))?;
+    let (text, rest) = rest.split_at_checked(length).ok_or_else(torn)?;
+    let text = std::str::from_utf8(text).map_err(|_| unreadable(&format!("has a {what} that is not UTF-8")))?;
+    Ok((text.to_owned(), rest))
 }
 
 /// `ServerLiveResponse`, `ServerReadyResponse` and `ModelReadyResponse`: one boolean.
@@ -84,6 +120,37 @@ struct ModelMetadata {
     inputs: Vec<TensorMetadata>,
     #[prost(message, repeated, tag = "5")]
     outputs: Vec<TensorMetadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RepositoryIndexRequest {
+    #[prost(bool, tag = "2")]
+    ready: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RepositoryIndex {
+    #[prost(message, repeated, tag = "1")]
+    models: Vec<ModelIndex>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ModelIndex {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    version: String,
+    #[prost(string, tag = "3")]
+    state: String,
+    #[prost(string, tag = "4")]
+    reason: String,
+}
+
+/// The answer to `RepositoryIndex`. Its entries have no place for a namespace.
+pub(crate) fn repository_index(indexed: Vec<Indexed>) -> Response<ResponseBody> {
+    let entry =
+        |Indexed { name, version, state, reason, .. }| ModelIndex { name, version, state: state.to_owned(), reason };
+    answer(&RepositoryIndex { models: indexed.into_iter().map(entry).collect() })
 }
 
 /// An answer of one boolean.
@@ -159,13 +226,30 @@ mod tests {
         let mut message = vec![NAME_KEY, 6];
         message.extend_from_slice(b"digits");
         message.extend_from_slice(&[0xff; 100]);
-        assert_eq!(model_name(&framed(&message)), Ok("digits".to_owned()));
+        assert_eq!(target(&framed(&message)), Ok(Target { model: "digits".to_owned(), version: None }));
+    }
+
+    #[test]
+    fn the_version_is_read_where_it_follows_the_name() {
+        let cases: [(&[u8], Option<&str>); 3] =
+            [(&[VERSION_KEY, 1, b'3', 0xff], Some("3")), (&[VERSION_KEY, 0], None), (&[], None)];
+        for (rest, version) in cases {
+            let body = framed(&[&[NAME_KEY, 1, b'm'], rest].concat());
+            assert_eq!(target(&body), Ok(Target { model: "m".to_owned(), version: version.map(str::to_owned) }));
+        }
+    }
+
+    #[test]
+    fn an_index_request_may_ask_for_what_is_ready() {
+        assert_eq!(only_ready(&framed(&[])), Ok(false));
+        assert_eq!(only_ready(&framed(&[NAME_KEY, 1, b'r', 2 << 3, 1])), Ok(true));
+        assert!(matches!(only_ready(&framed(&[2 << 3])), Err(Error::BadRequest(_))));
     }
 
     #[test]
     fn what_names_no_model_is_a_bad_request() {
         let long = [&[NAME_KEY, 0xff, 0xff, 0xff, 0xff, 0x0f][..], b"x"].concat();
-        let cases: [&[u8]; 8] = [
+        let cases: [&[u8]; 9] = [
             b"",
             &[0, 0, 0],
             &[0, 0, 0, 0, 0],
@@ -173,10 +257,11 @@ mod tests {
             &framed(&[NAME_KEY, 6, b'd']),
             &framed(&[NAME_KEY, 0x80]),
             &framed(&long),
+            &framed(&[NAME_KEY, 1, b'm', VERSION_KEY, 2, b'1']),
             &[1, 0, 0, 0, 3, NAME_KEY, 1, b'x'],
         ];
         for body in cases {
-            assert!(matches!(model_name(body), Err(Error::BadRequest(_))), "{body:?}");
+            assert!(matches!(target(body), Err(Error::BadRequest(_))), "{body:?}");
         }
     }
 }

@@ -4,8 +4,10 @@
 //! decodes what the replica behind it does not (or the other way round) is how requests get smuggled past a router.
 
 use http::Method;
+use memchr::{memchr_iter, memrchr};
 
 use crate::error::Error;
+use crate::inference::Wake;
 
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +26,8 @@ pub(crate) enum Route<'a> {
     RepositoryIndex,
     /// `POST /v2/repository/models/NAME/{load,unload}`: models come from their `Model` objects, so it is refused.
     RepositoryControl,
-    /// A path about one model.
-    Model { name: &'a str, action: Action },
+    /// A path about one model, and about one version of it where the path names one.
+    Model { name: &'a str, version: Option<&'a str>, action: Action },
     /// A gRPC method of `inference.GRPCInferenceService`.
     Grpc(GrpcMethod),
 }
@@ -33,7 +35,7 @@ pub(crate) enum Route<'a> {
 /// What a path asks of its model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Run it: the only action that wakes a model.
+    /// Run it: what wakes a model.
     Infer,
     /// `GET /v2/models/NAME`
     Metadata,
@@ -41,8 +43,8 @@ pub(crate) enum Action {
     Ready,
     /// `GET /v1/models/NAME`
     Status,
-    /// `stats` and `config`: a replica answers them, if there is one.
-    Inspect,
+    /// A call that other model servers have and KFerving's own does not.
+    Foreign { verb: &'static str, wake: Wake },
 }
 
 /// The gRPC methods that the gateway tells apart.
@@ -54,14 +56,31 @@ pub(crate) enum GrpcMethod {
     ModelReady,
     ModelMetadata,
     ModelInfer,
+    RepositoryIndex,
+    /// `RepositoryModelLoad` and `RepositoryModelUnload`, as [`Route::RepositoryControl`].
+    RepositoryControl,
 }
 
 const GRPC_SERVICE: &str = "/inference.GRPCInferenceService/";
 
+/// The methods of that service by name.
+const GRPC_METHODS: [(&str, GrpcMethod); 10] = [
+    ("ServerLive", GrpcMethod::ServerLive),
+    ("ServerReady", GrpcMethod::ServerReady),
+    ("ServerMetadata", GrpcMethod::ServerMetadata),
+    ("ModelReady", GrpcMethod::ModelReady),
+    ("ModelMetadata", GrpcMethod::ModelMetadata),
+    ("ModelInfer", GrpcMethod::ModelInfer),
+    ("ModelStreamInfer", GrpcMethod::ModelInfer),
+    ("RepositoryIndex", GrpcMethod::RepositoryIndex),
+    ("RepositoryModelLoad", GrpcMethod::RepositoryControl),
+    ("RepositoryModelUnload", GrpcMethod::RepositoryControl),
+];
+
 impl<'a> Route<'a> {
     /// The route of a request for `path` (without its query).
     pub(crate) fn of(method: &Method, path: &'a str) -> Result<Self, Error> {
-        let (route, allowed) = Self::find(path).ok_or_else(|| Error::NoRoute(shown(path)))?;
+        let (route, allowed) = Self::find(path).ok_or_else(|| no_route(path))?;
         let fits = *method == allowed || (allowed == Method::GET && *method == Method::HEAD);
         if fits {
             return Ok(route);
@@ -80,16 +99,9 @@ impl<'a> Route<'a> {
         if let Some(rest) = path.strip_prefix("/v1/models") {
             return Self::find_v1(rest);
         }
-        let method = match path.strip_prefix(GRPC_SERVICE)? {
-            "ServerLive" => GrpcMethod::ServerLive,
-            "ServerReady" => GrpcMethod::ServerReady,
-            "ServerMetadata" => GrpcMethod::ServerMetadata,
-            "ModelReady" => GrpcMethod::ModelReady,
-            "ModelMetadata" => GrpcMethod::ModelMetadata,
-            "ModelInfer" | "ModelStreamInfer" => GrpcMethod::ModelInfer,
-            _ => return None,
-        };
-        Some((Self::Grpc(method), Method::POST))
+        let called = path.strip_prefix(GRPC_SERVICE)?;
+        let (_, method) = GRPC_METHODS.iter().find(|(name, _)| *name == called)?;
+        Some((Self::Grpc(*method), Method::POST))
     }
 
     fn find_v1(rest: &'a str) -> Option<(Self, Method)> {
@@ -98,11 +110,12 @@ impl<'a> Route<'a> {
         }
         let rest = rest.strip_prefix('/')?;
         let (name, action, method) = match rest.rsplit_once(':') {
-            Some((name, "predict" | "explain")) => (name, Action::Infer, Method::POST),
+            Some((name, "predict")) => (name, Action::Infer, Method::POST),
+            Some((name, "explain")) => (name, Action::Foreign { verb: "explain", wake: Wake::Yes }, Method::POST),
             Some(_) => return None,
             None => (rest, Action::Status, Method::GET),
         };
-        is_name(name).then_some((Self::Model { name, action }, method))
+        is_name(name).then_some((Self::Model { name, version: None, action }, method))
     }
 
     fn find_v2(rest: &'a str) -> Option<(Self, Method)> {
@@ -120,27 +133,41 @@ impl<'a> Route<'a> {
         }
         let rest = rest.strip_prefix("/models/")?;
         let (name, rest) = rest.split_once('/').unwrap_or((rest, ""));
-        let verb = match rest.strip_prefix("versions/") {
+        let (version, verb) = match rest.strip_prefix("versions/") {
             Some(versioned) => {
                 let (version, verb) = versioned.split_once('/').unwrap_or((versioned, ""));
-                is_name(version).then_some(verb)?
+                (is_name(version).then_some(Some(version))?, verb)
             }
-            None => rest,
+            None => (None, rest),
         };
         let (action, method) = match verb {
             "" => (Action::Metadata, Method::GET),
             "ready" => (Action::Ready, Method::GET),
-            "infer" | "generate" | "generate_stream" => (Action::Infer, Method::POST),
-            "stats" | "config" => (Action::Inspect, Method::GET),
+            "infer" => (Action::Infer, Method::POST),
+            "generate" => (Action::Foreign { verb: "generate", wake: Wake::Yes }, Method::POST),
+            "generate_stream" => (Action::Foreign { verb: "generate_stream", wake: Wake::Yes }, Method::POST),
+            "stats" => (Action::Foreign { verb: "stats", wake: Wake::No }, Method::GET),
+            "config" => (Action::Foreign { verb: "config", wake: Wake::No }, Method::GET),
             _ => return None,
         };
-        is_name(name).then_some((Self::Model { name, action }, method))
+        is_name(name).then_some((Self::Model { name, version, action }, method))
     }
 }
 
 /// Whether `text` can be a model's name or version: something that is not empty and has no separator.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(['/', ':'])
+}
+
+/// Why nothing is at `path`, in the words of the protocol that it is of.
+fn no_route(path: &str) -> Error {
+    match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+        Some((service, method)) if service.contains('.') && !method.contains('/') => {
+            let known: Vec<_> = GRPC_METHODS.iter().map(|(name, _)| *name).collect();
+            Error::NoMethod { called: shown(path), known: known.join(", ") }
+        }
+        _ => Error::NoRoute(shown(path)),
+    }
 }
 
 /// Longest part of a path that an error message repeats.
@@ -152,15 +179,17 @@ fn shown(path: &str) -> String {
 
 /// The first two labels of a `Host` that could be `MODEL.NAMESPACE.…`: not an address, at least two labels.
 pub(crate) fn host_labels(host: &str) -> Option<(&str, &str)> {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+    let port = memrchr(b':', host.as_bytes()).map(|colon| host.split_at(colon));
+    let name = match port {
+        Some((name, port)) if port.bytes().skip(1).all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
     if name.starts_with('[') || name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return None;
     }
-    let (model, rest) = name.split_once('.')?;
-    let namespace = rest.split_once('.').map_or(rest, |(namespace, _)| namespace);
+    let mut dots = memchr_iter(b'.', name.as_bytes());
+    let first = dots.next()?;
+    let (model, namespace) = (&name[..first], &name[first + 1..dots.next().unwrap_or(name.len())]);
     (!model.is_empty() && !namespace.is_empty()).then_some((model, namespace))
 }
 
@@ -169,7 +198,15 @@ mod tests {
     use super::*;
 
     fn model(name: &str, action: Action) -> Route<'_> {
-        Route::Model { name, action }
+        Route::Model { name, version: None, action }
+    }
+
+    fn of_version<'a>(version: &'a str, action: Action) -> Route<'a> {
+        Route::Model { name: "m", version: Some(version), action }
+    }
+
+    fn foreign(verb: &'static str, wake: Wake) -> Route<'static> {
+        model("m", Action::Foreign { verb, wake })
     }
 
     #[test]
@@ -179,22 +216,24 @@ mod tests {
             ("GET", "/v1/models", Route::ModelList),
             ("GET", "/v1/models/m", model("m", Action::Status)),
             ("POST", "/v1/models/m:predict", model("m", Action::Infer)),
-            ("POST", "/v1/models/m:explain", model("m", Action::Infer)),
+            ("POST", "/v1/models/m:explain", foreign("explain", Wake::Yes)),
             ("GET", "/v2", Route::ServerMetadata),
             ("HEAD", "/v2/", Route::ServerMetadata),
             ("GET", "/v2/health/live", Route::Live),
             ("GET", "/v2/health/ready", Route::Ready),
             ("GET", "/v2/models/m", model("m", Action::Metadata)),
-            ("GET", "/v2/models/m/versions/1", model("m", Action::Metadata)),
+            ("GET", "/v2/models/m/versions/1", of_version("1", Action::Metadata)),
             ("GET", "/v2/models/m/ready", model("m", Action::Ready)),
-            ("GET", "/v2/models/m/versions/1/ready", model("m", Action::Ready)),
+            ("GET", "/v2/models/m/versions/1/ready", of_version("1", Action::Ready)),
             ("POST", "/v2/models/m/infer", model("m", Action::Infer)),
-            ("POST", "/v2/models/m/versions/3/infer", model("m", Action::Infer)),
-            ("POST", "/v2/models/m/generate_stream", model("m", Action::Infer)),
-            ("GET", "/v2/models/m/stats", model("m", Action::Inspect)),
+            ("POST", "/v2/models/m/versions/3/infer", of_version("3", Action::Infer)),
+            ("POST", "/v2/models/m/generate_stream", foreign("generate_stream", Wake::Yes)),
+            ("GET", "/v2/models/m/stats", foreign("stats", Wake::No)),
             ("POST", "/v2/repository/index", Route::RepositoryIndex),
             ("POST", "/v2/repository/models/m/load", Route::RepositoryControl),
             ("POST", "/inference.GRPCInferenceService/ModelInfer", Route::Grpc(GrpcMethod::ModelInfer)),
+            ("POST", "/inference.GRPCInferenceService/RepositoryIndex", Route::Grpc(GrpcMethod::RepositoryIndex)),
+            ("POST", "/inference.GRPCInferenceService/RepositoryModelLoad", Route::Grpc(GrpcMethod::RepositoryControl)),
             ("POST", "/inference.GRPCInferenceService/ServerLive", Route::Grpc(GrpcMethod::ServerLive)),
         ];
         for (method, path, route) in cases {
@@ -223,12 +262,20 @@ mod tests {
             "/v2/models/m/infer/x",
             "/v2/models/m/trace/setting",
             "/v2/repository/models/m/reload",
-            "/inference.GRPCInferenceService/Other",
         ] {
             let found = Route::of(&Method::GET, path);
             let expected_list = path == "/v1/models/";
             assert_eq!(found == Ok(Route::ModelList), expected_list, "{path}: {found:?}");
             assert!(expected_list || matches!(found, Err(Error::NoRoute(_))), "{path}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_is_none_is_told_those_of_grpc() {
+        for path in ["/inference.GRPCInferenceService/ModelConfig", "/grpc.health.v1.Health/Check"] {
+            let message = Route::of(&Method::POST, path).unwrap_err().to_string();
+            assert!(message.contains(path) && message.contains("ModelInfer"), "{message}");
+            assert!(!message.contains("/v1/models"), "{message}");
         }
     }
 

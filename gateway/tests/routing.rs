@@ -11,7 +11,7 @@ use gateway::{GatewaySettings, Limits, ModelRoute, Unavailable};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use support::wrapper::{Behaviour, FakeWrapper};
-use support::{Answer, TestClient, TestGateway, scaled_model, static_model};
+use support::{Answer, FOREIGN_CALLS, TestClient, TestGateway, scaled_model, static_model};
 
 fn in_namespace(namespace: &str, model: ModelRoute) -> ModelRoute {
     ModelRoute { namespace: namespace.to_owned(), ..model }
@@ -160,13 +160,57 @@ async fn a_name_of_two_namespaces_is_listed_once_and_told_apart_in_the_index() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_at_zero_has_no_configuration_of_its_replica() {
-    let gateway = TestGateway::start(vec![scaled_model("cold")]);
-    for verb in ["config", "stats"] {
-        let answer = TestClient::http1().get(&gateway.url(&format!("/v2/models/cold/{verb}"))).await;
-        assert_eq!(answer.status, StatusCode::NOT_FOUND, "a retry would not help: {answer:?}");
-        assert_eq!(answer.header("kferving-reason"), "model-not-found");
+async fn what_other_model_servers_have_is_passed_on_to_them() {
+    let server = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let gateway = TestGateway::start(vec![static_model("m", &[(server.addr, 1)])]);
+    for (method, path) in FOREIGN_CALLS {
+        let answer = TestClient::http1().call(method, &gateway.url(path)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
     }
+    assert_eq!(server.requests(), FOREIGN_CALLS.len());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_not_served_is_refused_and_wakes_nothing() {
+    let wrapper = FakeWrapper::start(Behaviour::Headers);
+    let unrecorded = ModelRoute { metadata: None, ..static_model("foreign", &[(wrapper.addr, 1)]) };
+    let gateway = TestGateway::start(vec![scaled_model("cold"), unrecorded]);
+    let client = TestClient::http1();
+    let url = |path: &str| gateway.url(&format!("/v2/models/{path}"));
+    assert_eq!(client.get(&url("cold/versions/1")).await.json()["versions"], serde_json::json!(["1"]));
+    assert_eq!(client.get(&url("cold/versions/1/ready")).await.json()["ready"], true);
+    for refused in [
+        client.get(&url("cold/versions/2")).await,
+        client.get(&url("cold/versions/2/ready")).await,
+        client.post(&url("cold/versions/2/infer"), "x").await,
+    ] {
+        assert_eq!((refused.status, refused.header("kferving-reason")), (StatusCode::NOT_FOUND, "model-not-found"));
+        assert_eq!(refused.json()["error"], "model 'cold' has no version '2': it is served as version 1");
+    }
+    assert_eq!(wrapper.requests(), 0);
+    for asked in
+        [client.get(&url("foreign/versions/7/ready")).await, client.post(&url("foreign/versions/7/infer"), "x").await]
+    {
+        assert_eq!(asked.status, StatusCode::OK, "only the replica knows its versions: {asked:?}");
+    }
+    assert_eq!(wrapper.requests(), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_tells_versions_and_may_leave_out_what_is_not_ready() {
+    let unavailable = Unavailable { reason: "load-failed".to_owned(), message: "no such opset".to_owned() };
+    let broken = ModelRoute { unavailable: Some(unavailable), metadata: None, ..scaled_model("broken") };
+    let gateway = TestGateway::start(vec![broken, scaled_model("cold")]);
+    let client = TestClient::http1();
+    let url = gateway.url("/v2/repository/index");
+    let index = |body: &'static str| client.post(&url, body);
+    let cold = serde_json::json!({"name": "cold", "version": "1", "state": "READY", "reason": ""});
+    let broken = serde_json::json!({"name": "broken", "state": "UNAVAILABLE", "reason": "no such opset"});
+    assert_eq!(index("").await.json(), serde_json::json!([broken, cold]));
+    assert_eq!(index(r#"{"ready": true}"#).await.json(), serde_json::json!([cold]));
+    assert_eq!(index(r#"{"ready": "yes"}"#).await.status, StatusCode::BAD_REQUEST);
     gateway.stop().await;
 }
 
@@ -205,6 +249,18 @@ async fn grpc_is_routed_by_the_name_in_its_message() {
     assert_eq!(&ready.body[..], &[0, 0, 0, 0, 2, 8, 1]);
     let metadata = client.send(call("ModelMetadata", "cold", "10S")).await;
     assert!(metadata.body.windows(4).any(|window| window == b"onnx"), "{metadata:?}");
+    let not_there = client.send(call("ModelReady", "unknown", "10S")).await;
+    assert_eq!(
+        (not_there.header("grpc-status"), &not_there.body[..]),
+        ("", &[0, 0, 0, 0, 0][..]),
+        "no error: not ready"
+    );
+    let load = client.send(call("RepositoryModelLoad", "cold", "10S")).await;
+    assert_eq!(load.header("grpc-status"), "3");
+    let index = client.send(call("RepositoryIndex", "", "10S")).await;
+    for text in ["cold", "digits", "READY"] {
+        assert!(index.body.windows(text.len()).any(|window| window == text.as_bytes()), "{text}: {index:?}");
+    }
     gateway.settles().await;
     gateway.stop().await;
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway::{Device, Gateway, GatewaySettings, Limits, ModelRoute, StaticReplica, VariantRoute};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +22,15 @@ use tokio::task::JoinHandle;
 
 /// The longest that any test waits for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Calls about model `m` that KFerving's model server does not have and others do.
+pub const FOREIGN_CALLS: [(Method, &str); 5] = [
+    (Method::GET, "/v2/models/m/config"),
+    (Method::GET, "/v2/models/m/versions/1/stats"),
+    (Method::POST, "/v2/models/m/generate"),
+    (Method::POST, "/v2/models/m/generate_stream"),
+    (Method::POST, "/v1/models/m:explain"),
+];
 
 /// A served gateway.
 pub struct TestGateway {
@@ -175,6 +184,11 @@ impl TestClient {
 
     pub async fn post(&self, url: &str, body: impl Into<Bytes>) -> Answer {
         self.send(Request::post(url).body(Full::new(body.into())).unwrap()).await
+    }
+
+    /// A request without a body.
+    pub async fn call(&self, method: Method, url: &str) -> Answer {
+        self.send(Request::builder().method(method).uri(url).body(Full::default()).unwrap()).await
     }
 
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
