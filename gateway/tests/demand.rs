@@ -13,7 +13,7 @@ use gateway::{DemandTarget, ModelRoute};
 use http::StatusCode;
 use support::autoscaler::FakeAutoscaler;
 use support::wrapper::{Behaviour, FakeWrapper};
-use support::{Answer, TestClient, TestGateway, dead_addr, eventually, scaled_model};
+use support::{Answer, FOREIGN_CALLS, TestClient, TestGateway, dead_addr, eventually, scaled_model};
 use tokio::task::JoinHandle;
 
 const INFER: &str = "/v2/models/digits/infer";
@@ -68,6 +68,29 @@ async fn a_cold_model_is_reported_at_once_and_answers_when_its_replica_comes() {
     assert_eq!(warm.header("server-timing"), "hold;dur=0", "a warm answer has no phases of a start");
     assert_eq!(gateway.metric("kferving_gateway_cold_start_phase_seconds", &[("phase", "first-byte")]), 1.0);
     gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_model_server_does_not_have_wakes_no_model_and_reaches_no_replica() {
+    let (gateway, autoscaler, _directory) = connected(vec![scaled_model("m")]).await;
+    let client = TestClient::http1();
+    let refused = async || {
+        for (method, path) in FOREIGN_CALLS {
+            let answer = client.call(method, &gateway.url(path)).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "a retry would not help: {answer:?}");
+            assert_eq!(answer.header("kferving-reason"), "bad-request");
+            let message = answer.json()["error"].as_str().unwrap().to_owned();
+            assert!(message.contains("vision/m") && message.contains("infer"), "{message}");
+        }
+    };
+    refused().await;
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    autoscaler.add("m", "u1", wrapper.addr, 1).await;
+    eventually("the replica is known", || replicas(&gateway) == 1).await;
+    refused().await;
+    assert_eq!(wrapper.requests(), 0);
+    assert!(!autoscaler.heard().iter().any(|tell| matches!(tell, Tell::Held(_))), "nobody hears of a demand");
     gateway.stop().await;
 }
 
