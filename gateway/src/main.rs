@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
@@ -15,6 +16,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Where to listen when neither the command line nor the file says.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// Most serving threads: each takes a listener and a dozen file descriptors, and no machine has more cores to offer.
+const MAX_THREADS: i64 = 1024;
 
 /// Routes inference requests to the replicas that a configuration file names.
 #[derive(Debug, Parser)]
@@ -30,28 +34,41 @@ struct Arguments {
     #[arg(long, env = "KFERVING_ADMIN", default_value = "127.0.0.1:8081")]
     admin: SocketAddr,
     /// Namespace of requests whose Host names none; without it a model's bare name is enough where it is unique.
-    #[arg(long, env = "KFERVING_NAMESPACE")]
+    #[arg(long, env = "KFERVING_NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
     /// Serving threads; default: the cores that this process may use.
-    #[arg(long, env = "KFERVING_THREADS")]
-    threads: Option<usize>,
+    #[arg(long, env = "KFERVING_THREADS", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
+    threads: Option<u16>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn namespace(text: &str) -> Result<String, String> {
+    config::check_name(text).map_err(|expected| format!("expected {expected}"))?;
+    Ok(text.to_owned())
+}
+
+fn main() -> ExitCode {
     telemetry::init();
     let arguments = Arguments::parse();
     // Serving threads have runtimes of their own; this one carries signals, the admin listener and the file's watch.
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(arguments))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(arguments))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
-    let config = Config::read(&arguments.config)?;
+    let config = Config::read(&arguments.config).with_context(|| arguments.config.display().to_string())?;
+    config.doubts().iter().for_each(|doubt| tracing::warn!("{doubt}"));
     let registry = prometheus::Registry::new();
     let defaults = GatewaySettings::default();
     let settings = GatewaySettings {
         namespace: arguments.namespace,
-        threads: arguments.threads.unwrap_or(defaults.threads),
+        threads: arguments.threads.map_or(defaults.threads, usize::from),
         limits: config.limits.clone(),
     };
     let gateway = Gateway::new(settings, &registry)?;

@@ -7,13 +7,16 @@ mod support;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use poolctl_runtime::announce;
 use support::wrapper::{Behaviour, FakeWrapper};
-use support::{TestClient, eventually};
+use support::{PATIENCE, TestClient, eventually};
+
+/// Of a process that has not announced itself yet.
+const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 struct Process {
     child: Child,
@@ -31,15 +34,30 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let admin = announce::parse("admin", &lines.next().unwrap().unwrap()).unwrap();
-        let ready = announce::parse("ready", &lines.next().unwrap().unwrap()).unwrap();
-        Self { child, admin, ready }
+        let stdout = child.stdout.take().unwrap();
+        let (said, lines) = std::sync::mpsc::channel();
+        // Ends with the process, which the test ends.
+        std::thread::spawn(move || BufReader::new(stdout).lines().try_for_each(|line| said.send(line.unwrap())));
+        let mut process = Self { child, admin: UNKNOWN, ready: UNKNOWN };
+        let announced = |kind| announce::parse(kind, &lines.recv_timeout(PATIENCE).unwrap()).unwrap();
+        process.admin = announced("admin");
+        process.ready = announced("ready");
+        process
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    async fn ends(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
     }
 }
 
@@ -73,23 +91,24 @@ async fn a_changed_file_is_taken_over_and_a_broken_one_is_not() {
     let url = |name: &str| format!("http://{}/v2/models/{name}/infer", gateway.ready);
     assert_eq!(client.post(&url("digits"), "x").await.status, StatusCode::OK);
 
-    let reloads = |name: &'static str| {
-        let (client, url) = (client.clone(), format!("http://{}/metrics", gateway.admin));
-        async move {
-            let text = String::from_utf8(client.get(&url).await.body.to_vec()).unwrap();
-            text.lines().any(|line| line == format!("{name} 1"))
+    let metrics = format!("http://{}/metrics", gateway.admin);
+    let reloaded = async |name: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = String::from_utf8(client.get(&metrics).await.body.to_vec()).unwrap();
+            if text.lines().any(|line| line == format!("{name} 1")) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "never: {name} 1");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     write(&path, "models: [{name: edges, replica: []}]");
-    while !reloads("kferving_gateway_config_reloads_refused_total").await {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    reloaded("kferving_gateway_config_reloads_refused_total").await;
     assert_eq!(client.post(&url("digits"), "x").await.status, StatusCode::OK, "the old one stays");
 
     write(&path, &config("edges", wrapper.addr));
-    while !reloads("kferving_gateway_config_reloads_total").await {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    reloaded("kferving_gateway_config_reloads_total").await;
     assert_eq!(client.post(&url("edges"), "x").await.status, StatusCode::OK);
     assert_eq!(client.post(&url("digits"), "x").await.status, StatusCode::NOT_FOUND);
 }
@@ -99,10 +118,52 @@ async fn a_broken_file_stops_the_start_and_names_key_and_value() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.yaml");
     write(&path, "models: [{name: m, timeout: soon, replicas: []}]");
-    let output = Command::new(env!("CARGO_BIN_EXE_gateway")).arg("--config").arg(&path).output().unwrap();
+    let message = refused(&path, &[]);
+    let cause = "models[0].timeout is \"soon\": expected a duration above 0 such as 50ms, 1.5s or 1m30s";
+    assert_eq!(message, format!("gateway: {}: {cause}\n", path.display()));
+    write(&path, "models: [{name: m, replica: []}]");
+    let message = refused(&path, &[]);
+    assert!(message.starts_with(&format!("gateway: {}: line 1 column 20: ", path.display())), "{message}");
+    let absent = directory.path().join("absent.yaml");
+    let message = refused(&absent, &[]);
+    assert_eq!(message, format!("gateway: {}: No such file or directory (os error 2)\n", absent.display()));
+}
+
+/// What the process says of a start that it refuses.
+fn refused(config: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command.arg("--config").arg(config).args(["--admin", "127.0.0.1:0"]).args(arguments);
+    command.env("KFERVING_LISTEN", "127.0.0.1:0");
+    // A report with a backtrace is for who debugs the gateway, not for who mistyped.
+    let mut child = command.env("RUST_BACKTRACE", "1").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it starts with {arguments:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
     assert!(!output.status.success());
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.contains("models[0].timeout") && message.contains("soon"), "{message}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn an_argument_out_of_range_stops_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gateway.yaml");
+    write(&path, "models: []");
+    for (argument, value, expected) in [
+        ("--threads", "0", "1..=1024"),
+        ("--threads", "100000", "1..=1024"),
+        ("--namespace", "A B", "letters, digits"),
+        ("--namespace", "", "letters, digits"),
+    ] {
+        let message = refused(&path, &[argument, value]);
+        assert!(message.contains(argument) && message.contains(expected), "{argument} {value}: {message}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +183,7 @@ async fn a_signal_drains_and_a_second_one_insists() {
     assert!(gateway.child.try_wait().unwrap().is_none(), "it waits for what runs");
     wrapper.let_go(1);
     assert_eq!(running.await.unwrap(), StatusCode::OK);
-    assert!(gateway.child.wait().unwrap().success());
+    assert!(gateway.ends().await.success());
 
     let mut gateway = Process::start(&path);
     let url = format!("http://{}/v2/models/digits/infer", gateway.ready);
@@ -135,7 +196,7 @@ async fn a_signal_drains_and_a_second_one_insists() {
     let addr = gateway.ready;
     eventually("the drain has begun", || std::net::TcpStream::connect(addr).is_err()).await;
     gateway.signal(rustix::process::Signal::TERM);
-    assert!(!gateway.child.wait().unwrap().success(), "the second signal does not wait");
+    assert!(!gateway.ends().await.success(), "the second signal does not wait");
     assert!(running.await.unwrap().is_err());
 }
 
@@ -145,12 +206,6 @@ fn a_taken_port_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.yaml");
     write(&path, "models: []");
-    let output = Command::new(env!("CARGO_BIN_EXE_gateway"))
-        .arg("--config")
-        .arg(&path)
-        .args(["--admin", "127.0.0.1:0", "--listen", &taken.local_addr().unwrap().to_string()])
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    assert!(String::from_utf8(output.stderr).unwrap().contains("listening on"));
+    let message = refused(&path, &["--listen", &taken.local_addr().unwrap().to_string()]);
+    assert!(message.contains("listening on"), "{message}");
 }

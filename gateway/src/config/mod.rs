@@ -10,8 +10,9 @@ pub use watch::watch;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use gateway_policy::Device;
+use gateway_policy::{Device, parse_duration};
 use serde::Deserialize;
+use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
 use crate::model_route::{ModelRoute, StaticReplica};
 use crate::settings::Limits;
@@ -21,14 +22,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Namespace of models that name none.
 const DEFAULT_NAMESPACE: &str = "default";
-
-/// Relative cost of a replica-second where the file sets none, by device: as in a `Model`.
-const fn default_cost(device: Device) -> f64 {
-    match device {
-        Device::Cpu => 1.0,
-        Device::Gpu => 12.0,
-    }
-}
 
 /// A file's content, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,14 +38,8 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It could not be read.
-    #[error("reading {path} failed: {source}")]
-    Read {
-        /// The file.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
     /// It is not YAML of this shape.
     #[error("{0}")]
     Syntax(String),
@@ -119,9 +106,21 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or is refused.
     pub fn read(path: &std::path::Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
-        Self::parse(&text)
+        Self::parse(&std::fs::read_to_string(path)?)
+    }
+
+    /// What is allowed and probably not meant, for the log.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        if self.models.is_empty() {
+            return vec!["`models` is empty: every prediction is answered 404".to_owned()];
+        }
+        let idle = self.models.iter().filter(|model| model.replicas.is_empty());
+        idle.map(|model| {
+            let (namespace, name) = (&model.namespace, &model.name);
+            format!("model {namespace}/{name} has no replicas: every prediction by it is answered 503")
+        })
+        .collect()
     }
 
     /// Parses a file's content.
@@ -134,7 +133,8 @@ impl Config {
         if text.lines().all(says_nothing) {
             return Err(ConfigError::Syntax("the file is empty: expected at least `models: [...]`".to_owned()));
         }
-        let file: File = serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        let options = serde_saphyr::options! { with_snippet: false };
+        let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| syntax(&error, text))?;
         let listen = file.listen.map(|listen| parsed(&listen, "listen", "IP:PORT")).transpose()?;
         let models = file.models.into_iter().enumerate();
         let models = models.map(|(index, model)| model.check(&format!("models[{index}]")));
@@ -153,12 +153,7 @@ impl FileModel {
     fn check(self, key: &str) -> Result<ModelRoute, ConfigError> {
         let namespace = self.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         for (field, name) in [("name", &self.name), ("namespace", &namespace)] {
-            let is_label = !name.is_empty()
-                && name.len() <= 63
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-            if !is_label {
-                return Err(value(&format!("{key}.{field}"), name, "1 to 63 letters, digits, '-' or '_'"));
-            }
+            check_name(name).map_err(|expected| value(&format!("{key}.{field}"), name, expected))?;
         }
         let timeout = self.timeout.map(|text| duration(&text, &format!("{key}.timeout"))).transpose()?;
         let objective = self.objective.map(|text| duration(&text, &format!("{key}.objective"))).transpose()?;
@@ -189,7 +184,7 @@ impl FileReplica {
     fn check(self, key: &str) -> Result<StaticReplica, ConfigError> {
         let device = self.device.as_deref().unwrap_or("cpu");
         let device: Device = parsed(device, &format!("{key}.device"), "cpu or gpu")?;
-        let cost = self.cost.unwrap_or(default_cost(device));
+        let cost = self.cost.unwrap_or(device.default_cost());
         if !cost.is_finite() || cost < 0.0 {
             return Err(value(&format!("{key}.cost"), &cost.to_string(), "a number of 0 or more"));
         }
@@ -235,6 +230,29 @@ impl FileLimits {
     }
 }
 
+/// Checks the name of a model or a namespace: a label of a host name, or with `_` a part of a path.
+///
+/// # Errors
+/// It is none; the error says what is expected.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    let is_label = !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if is_label { Ok(()) } else { Err("1 to 63 letters, digits, '-' or '_'") }
+}
+
+/// Longest part of a line of the file that an error repeats.
+const QUOTED_CHARACTERS: usize = 120;
+
+/// An error of the parser as one line of a log. It repeats the line of the file: not every error names its key.
+fn syntax(error: &serde_saphyr::Error, text: &str) -> ConfigError {
+    let message = UserMessageFormatter.format_message(error.without_snippet());
+    let Some(at) = error.location() else { return ConfigError::Syntax(message.into_owned()) };
+    let line = usize::try_from(at.line()).ok().and_then(|line| text.lines().nth(line.saturating_sub(1)));
+    let quoted: String = line.unwrap_or_default().trim().chars().take(QUOTED_CHARACTERS).collect();
+    ConfigError::Syntax(format!("line {} column {}: {message}, in `{quoted}`", at.line(), at.column()))
+}
+
 fn value(key: &str, value: &str, expected: &str) -> ConfigError {
     ConfigError::Value { key: key.to_owned(), value: value.to_owned(), expected: expected.to_owned() }
 }
@@ -243,21 +261,10 @@ fn parsed<T: std::str::FromStr>(text: &str, key: &str, expected: &str) -> Result
     text.parse().map_err(|_| value(key, text, expected))
 }
 
-/// A duration such as `50ms`, `1.5s`, `60s` or `2m`, above zero.
+/// A duration as in a `Model`, above zero.
 fn duration(text: &str, key: &str) -> Result<Duration, ConfigError> {
-    let error = || value(key, text, "a duration above 0 such as 50ms, 1.5s or 2m");
-    let unit_at = text.find(|character: char| character.is_ascii_alphabetic()).ok_or_else(error)?;
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(error()),
-    };
-    let number: f64 = number.parse().map_err(|_| error())?;
-    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| error())?;
-    if duration.is_zero() { Err(error()) } else { Ok(duration) }
+    let parsed = parse_duration(text).ok().filter(|duration| !duration.is_zero());
+    parsed.ok_or_else(|| value(key, text, "a duration above 0 such as 50ms, 1.5s or 1m30s"))
 }
 
 #[cfg(test)]

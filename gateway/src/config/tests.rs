@@ -42,6 +42,36 @@ fn what_is_left_out_has_defaults() {
 }
 
 #[test]
+fn durations_and_costs_are_those_of_a_model() {
+    let model = "{name: m, timeout: 1m30s, objective: 1h2m, replicas: [{url: 'http://127.0.0.1:1', device: gpu}]}";
+    let config = Config::parse(&format!("models: [{model}]")).unwrap();
+    assert_eq!(config.models[0].timeout, Duration::from_secs(90));
+    assert_eq!(config.models[0].objective, Some(Duration::from_secs(3720)));
+    assert_eq!(config.models[0].replicas[0].cost, Device::Gpu.default_cost());
+}
+
+#[test]
+fn what_serves_nothing_is_doubted() {
+    let doubts = |text: &str| Config::parse(text).unwrap().doubts().join("; ");
+    assert!(doubts("models: []").contains("404"));
+    let config = "models: [{name: m, replicas: []}, {name: n, replicas: [{url: 'http://127.0.0.1:1'}]}]";
+    let doubts = doubts(config);
+    assert!(doubts.contains("default/m") && doubts.contains("503") && !doubts.contains("default/n"), "{doubts}");
+    assert_eq!(Config::parse(WHOLE).unwrap().doubts(), Vec::<String>::new());
+}
+
+#[test]
+fn a_refusal_of_the_parser_is_one_line_that_says_where() {
+    for (text, expected) in [
+        ("models:\n- name: m\n  replica: []", "line 3 column 3: unknown field `replica`"),
+        ("models: [", "line 1 column 9: "),
+    ] {
+        let error = Config::parse(text).unwrap_err().to_string();
+        assert!(error.starts_with(expected) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
 fn a_refusal_names_key_and_value() {
     let replica = |fields: &str| format!("models: [{{name: m, replicas: [{{{fields}}}]}}]");
     let cases = [

@@ -49,6 +49,7 @@ pub async fn watch(gateway: Gateway, path: PathBuf, mut current: Config, shutdow
                 gateway.set_models(config.models.clone());
                 gateway.inner.metrics.config_reloads_applied.inc();
                 tracing::info!(models = config.models.len(), "took over the changed configuration");
+                config.doubts().iter().for_each(|doubt| tracing::warn!("{doubt}"));
                 current = config;
             }
             Ok(Err(error)) => {
