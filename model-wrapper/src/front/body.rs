@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io::Read as _,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use model_wrapper_protocol::InferError;
+use parking_lot::Mutex;
 
 use crate::serving::Slot;
 
@@ -24,7 +25,43 @@ pub(super) enum FrontBody {
     /// Known parts.
     Parts(VecDeque<Bytes>),
     /// Whatever tonic sends, and the place that it holds until it is sent.
-    Grpc { body: tonic::body::Body, slot: Option<Arc<Slot>> },
+    Grpc { body: tonic::body::Body, place: Place },
+}
+
+/// The place of a gRPC call. A unary call has it from the start; of a stream each message takes it, and the answer holds it
+/// until it is sent. A message that comes before that shares it: a caller with a single place may send the next message early.
+#[derive(Clone, Default)]
+pub(super) struct Place(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    /// Of what was answered and is not in a piece of the body yet.
+    answered: Option<Arc<Slot>>,
+    /// The one taken last.
+    last: Weak<Slot>,
+}
+
+impl Place {
+    /// Keeps `slot` for the answer that the body gives next.
+    pub(super) fn keep(&self, slot: Arc<Slot>) {
+        let mut kept = self.0.lock();
+        kept.last = Arc::downgrade(&slot);
+        kept.answered = Some(slot);
+    }
+
+    /// The place for the stream's next message: the one that an answer still holds, else what `acquire` gives.
+    pub(super) fn take(&self, acquire: impl FnOnce() -> Result<Slot, InferError>) -> Result<Arc<Slot>, InferError> {
+        let held = self.0.lock().last.upgrade();
+        held.map_or_else(|| acquire().map(Arc::new), Ok)
+    }
+
+    /// Makes `piece`, which holds all that was answered before, hold the place too.
+    fn with(&self, piece: Bytes) -> Bytes {
+        match self.0.lock().answered.take() {
+            Some(slot) => unsent(piece, slot),
+            None => piece,
+        }
+    }
 }
 
 /// A piece of an answer that holds a place until it is sent: what a slow reader has not taken counts against the replica's
@@ -67,10 +104,9 @@ impl Body for FrontBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Parts(parts) => Poll::Ready(parts.pop_front().map(|part| Ok(Frame::data(part)))),
-            Self::Grpc { body, slot } => Pin::new(body).poll_frame(context).map_ok(|frame| match slot {
-                Some(slot) => frame.map_data(|piece| unsent(piece, slot.clone())),
-                None => frame,
-            }),
+            Self::Grpc { body, place } => {
+                Pin::new(body).poll_frame(context).map_ok(|frame| frame.map_data(|piece| place.with(piece)))
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use tonic::{Status, codec::CompressionEncoding};
 use tower::Service as _;
 
 use super::{
-    body::FrontBody,
+    body::{FrontBody, Place},
     catalogue::{self, EXTENSIONS, SERVER_NAME, SERVER_VERSION},
     deadline,
     error::{REASON, grpc_status},
@@ -31,7 +31,7 @@ use super::{
     respond::server_timing,
     route::Target,
 };
-use crate::serving::{Readiness, ServedModel, Serving, Slot, Timings};
+use crate::serving::{Readiness, ServedModel, Serving, Timings};
 
 /// Whether a request is gRPC's.
 pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
@@ -45,8 +45,8 @@ struct Admitted {
     served: Arc<ServedModel>,
     /// Longest that one run may take.
     timeout: Duration,
-    /// Of a unary call: a stream takes a place for each of its messages.
-    slot: Option<Arc<Slot>>,
+    /// Taken already by a unary call; a stream's messages take it.
+    place: Place,
 }
 
 /// The service; cheap to clone.
@@ -79,7 +79,7 @@ impl Grpc {
             self.admitted(request, false).await
         } else {
             let answer = self.serve(request, Limits::default().max_body).await;
-            Ok(answer.map(|body| FrontBody::Grpc { body, slot: None }))
+            Ok(answer.map(|body| FrontBody::Grpc { body, place: Place::default() }))
         }
     }
 
@@ -91,13 +91,13 @@ impl Grpc {
             Err(error) => return Ok(refuse(&error)),
         };
         let limit = admitted.served.max_body();
-        let (timeout, slot) = (admitted.timeout, admitted.slot.clone());
+        let (timeout, place) = (admitted.timeout, admitted.place.clone());
         request.extensions_mut().insert(admitted);
         let call = self.serve(request, limit);
         // A stream has the timeout for each of its messages.
         let response = if unary { tokio::time::timeout(timeout, call).await } else { Ok(call.await) };
         Ok(match response {
-            Ok(response) => response.map(|body| FrontBody::Grpc { body, slot }),
+            Ok(response) => response.map(|body| FrontBody::Grpc { body, place }),
             Err(_) => refuse(&InferError::DeadlineExceeded),
         })
     }
@@ -117,13 +117,16 @@ impl Grpc {
         let headers = request.headers();
         let served = self.serving.admit(identity(headers)?)?;
         let timeout = deadline::timeout(headers, served.timeout())?;
-        let slot = unary.then(|| served.acquire().map(Arc::new)).transpose()?;
-        Ok(Admitted { served, timeout, slot })
+        let place = Place::default();
+        if unary {
+            place.keep(Arc::new(served.acquire()?));
+        }
+        Ok(Admitted { served, timeout, place })
     }
 }
 
 fn refuse(error: &InferError) -> Response<FrontBody> {
-    grpc_status(error).into_http().map(|body| FrontBody::Grpc { body, slot: None })
+    grpc_status(error).into_http().map(|body| FrontBody::Grpc { body, place: Place::default() })
 }
 
 /// Why a unary call failed, by the headers of its response; none where it did not. What tonic refuses by itself has no reason
@@ -236,17 +239,17 @@ impl GrpcInferenceService for Grpc {
         &self,
         request: tonic::Request<tonic::Streaming<ModelInferRequest>>,
     ) -> Result<tonic::Response<Self::ModelStreamInferStream>, Status> {
-        let Admitted { served, timeout, .. } = admitted(&request)?;
+        let Admitted { served, timeout, place } = admitted(&request)?;
         let metrics = self.metrics.clone();
         let answers = request.into_inner().then(move |message| {
-            let served = Arc::clone(&served);
+            let (served, place) = (Arc::clone(&served), place.clone());
             let measured = metrics.begin(Protocol::Grpc);
             async move {
                 let message = message?;
                 let id = message.id.clone();
                 let answer = async {
-                    let _slot = served.acquire()?;
-                    infer(&served, message, Instant::now() + timeout).await
+                    let slot = place.take(|| served.acquire())?;
+                    infer(&served, message, Instant::now() + timeout).await.inspect(|_| place.keep(slot))
                 };
                 Ok(match answer.await {
                     Ok((response, _)) => {

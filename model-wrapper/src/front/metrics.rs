@@ -68,6 +68,14 @@ impl FrontMetrics {
     }
 }
 
+#[cfg(test)]
+impl FrontMetrics {
+    /// Inferences that were answered.
+    pub(super) fn answered(&self, protocol: Protocol) -> u64 {
+        self.requests.with_label_values(&[protocol.label(), ANSWERED]).get()
+    }
+}
+
 /// An inference being measured, until it is dropped.
 pub(super) struct Measured {
     metrics: FrontMetrics,

@@ -14,7 +14,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use model_wrapper_protocol::{Backend, Cancel, DataType, ModelMetadata, Tensor, TensorMetadata};
+use model_wrapper_protocol::{
+    Backend, Cancel, DataType, ModelMetadata, Tensor, TensorMetadata,
+    grpc::{
+        ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
+        model_infer_request::InferInputTensor,
+    },
+};
 use prometheus::Registry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -199,6 +205,48 @@ async fn an_answer_that_is_not_read_keeps_its_place() {
 
     drop(reader);
     let patience = std::time::Instant::now() + Duration::from_secs(30);
+    while other.infer(ECHO, "30").await.0 != 200 {
+        assert!(std::time::Instant::now() < patience, "the place is still taken");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A message of a stream, with the behaviour.
+fn message(behaviour: u8) -> ModelInferRequest {
+    let x = InferInputTensor { name: "x".into(), datatype: "UINT8".into(), shape: vec![1], ..Default::default() };
+    let raw_input_contents = vec![Bytes::from(vec![behaviour])];
+    ModelInferRequest { model_name: "fake".into(), inputs: vec![x], raw_input_contents, ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_streams_answer_that_is_not_read_keeps_its_place() {
+    let (listener, front, let_go) = front(Some(1)).await;
+    let addr = listener.local_addr().unwrap();
+    let metrics = front.metrics.clone();
+    tokio::spawn(front.serve(listener, std::future::pending()));
+    let mut other = Served { connection: connect(addr).await, let_go };
+
+    let client = GrpcInferenceServiceClient::connect(format!("http://{addr}")).await.unwrap();
+    let (messages, sent) = tokio::sync::mpsc::unbounded_channel();
+    let mut client = client.max_decoding_message_size(usize::MAX);
+    // The second comes while the answer to the first holds the only place.
+    messages.send(message(HUGE)).unwrap();
+    messages.send(message(ECHO)).unwrap();
+    let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(sent);
+    let mut answers = client.model_stream_infer(stream).await.unwrap().into_inner();
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    while metrics.answered(Protocol::Grpc) == 0 {
+        assert!(std::time::Instant::now() < patience, "the message was not run");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (status, reason, _) = other.infer(ECHO, "30").await;
+    assert_eq!((status, reason.as_deref()), (503, Some("replica-busy")));
+
+    for bytes in [HUGE_BYTES, 1] {
+        let answer = answers.message().await.unwrap().unwrap();
+        assert_eq!(answer.error_message, "");
+        assert_eq!(answer.infer_response.unwrap().raw_output_contents[0].len(), bytes);
+    }
     while other.infer(ECHO, "30").await.0 != 200 {
         assert!(std::time::Instant::now() < patience, "the place is still taken");
         tokio::time::sleep(Duration::from_millis(5)).await;
