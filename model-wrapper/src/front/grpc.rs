@@ -110,6 +110,7 @@ impl Grpc {
             .accept_compressed(CompressionEncoding::Deflate);
         let mut response = service.call(request).await.unwrap_or_else(|never| match never {});
         resource_exhausted(&mut response, limit);
+        unsupported_encoding(&mut response);
         response
     }
 
@@ -145,6 +146,16 @@ fn resource_exhausted(response: &mut Response<tonic::body::Body>, limit: usize) 
     if response.headers().get("grpc-status").is_some_and(too_large) {
         let error = InferError::TooLarge { what: "the message", limit };
         *response = grpc_status(&error).into_http();
+    }
+}
+
+/// tonic refuses a message in an unknown encoding, and says which it knows; the reason is ours.
+fn unsupported_encoding(response: &mut Response<tonic::body::Body>) {
+    let headers = response.headers_mut();
+    let unimplemented = headers.get("grpc-status").is_some_and(|status| status.as_bytes() == b"12");
+    if unimplemented && headers.contains_key("grpc-accept-encoding") {
+        let reason = InferError::UnsupportedEncoding(String::new()).reason();
+        headers.insert(REASON, http::HeaderValue::from_static(reason));
     }
 }
 

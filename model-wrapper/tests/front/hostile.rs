@@ -126,3 +126,31 @@ async fn grpc_is_bounded_and_directed_like_rest() {
     assert_eq!(response.headers()["kferving-reason"], "misdirected");
     response.into_body().collect().await.expect("a body");
 }
+
+#[tokio::test]
+async fn grpc_in_an_unknown_encoding_is_told_the_known_ones() {
+    let wrapper = Wrapper::serving("text", &[]);
+    let mut client =
+        GrpcInferenceServiceClient::connect(format!("http://{}", wrapper.addr)).await.expect("it connects");
+    let encoded = |encoding: &str| {
+        let mut request = tonic::Request::new(ModelInferRequest::default());
+        request.metadata_mut().insert("grpc-encoding", encoding.parse().expect("text"));
+        request
+    };
+    let stream = encoded("br").map(|message| futures::stream::iter([message]));
+    let statuses = [
+        client.model_infer(encoded("br")).await.expect_err("brotli"),
+        client.model_stream_infer(stream).await.expect_err("brotli"),
+    ];
+    for status in statuses {
+        let said = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(status.code(), tonic::Code::Unimplemented, "{status:?}");
+        assert!(status.message().contains("`br`"), "{status:?}");
+        assert_eq!(said("grpc-accept-encoding"), Some("gzip,deflate,identity"));
+        assert_eq!(said("kferving-reason"), Some("unsupported-encoding"));
+    }
+    let counted = r#"kferving_wrapper_requests_total{outcome="unsupported-encoding",protocol="grpc"}"#;
+    assert_eq!(wrapper.metric(counted), Some(1.0));
+    // The same connection is good for messages that it can read.
+    assert_eq!(client.model_infer(encoded("identity")).await.expect_err("no model").code(), tonic::Code::NotFound);
+}
