@@ -23,7 +23,7 @@ use crate::process::Process;
 use crate::progress::Progress;
 use crate::record::Recorder;
 use crate::report::Report;
-use crate::rounds::median;
+use crate::rounds::{self, median};
 
 pub use peers::Peer;
 
@@ -43,17 +43,19 @@ const READY_PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// The proxy runs alone on one core; the upstream (loadtest echo) and the load share another. Rounds are interleaved:
 /// each asks the upstream directly, then through every proxy, in a fixed number of connections that ask again as soon as
-/// they are answered. Added latency is a proxy's less the direct one's of the same round; figures are medians of rounds.
+/// they are answered, and the next round in the opposite order. Added latency is a proxy's less the direct one's of the
+/// same round. Proxies are compared within a round: what the machine did meanwhile it did to both. Figures are medians of
+/// rounds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Proxies beside the gateway; `--peers none` leaves them out
     #[arg(long, value_delimiter = ',', default_value = "haproxy,nginx")]
     pub peers: Vec<Peer>,
     /// Rounds
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 12)]
     pub rounds: usize,
     /// Length of one measurement in milliseconds
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 500)]
     pub milliseconds: u64,
 }
 
@@ -128,9 +130,8 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
     let mut progress = Progress::start("gateway and peers", (args.rounds * cases.len() * subjects.len()) as u64);
     for round in 0..args.rounds {
         for &case in &cases {
-            for turn in 0..subjects.len() {
-                // The first place of a round is not always the same server's.
-                let subject = &subjects[(turn + round) % subjects.len()];
+            for turn in rounds::order(round, subjects.len()) {
+                let subject = &subjects[turn];
                 let measured = results.entry((case, subject.name.clone())).or_default();
                 measure(subject, case, Duration::from_millis(args.milliseconds), split.load, measured)
                     .await
@@ -163,7 +164,7 @@ async fn start(args: &Args, common: &Common, split: Split, directory: &TempDir) 
     let config = directory.path().join("gateway.yaml");
     std::fs::write(&config, gateway_config(upstream))?;
     let mut command = Command::new(common.binaries.gateway()?);
-    command.arg("--config").arg(&config).args(["--listen", "127.0.0.1:0"]);
+    command.arg("--config").arg(&config).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let mut gateway = Process::start("gateway", command, Some(split.subject))?;
     let addr = gateway.ready(READY_PATIENCE).await?.ready;
     let mut subjects = vec![
