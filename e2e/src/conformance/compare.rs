@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::events::Outcome;
 use super::report::{Report, Verdict};
 
 /// The differences that matter, as names of tests.
@@ -10,7 +9,7 @@ use super::report::{Report, Verdict};
 pub struct Comparison {
     /// Fail now and did not before: they passed, were skipped, or were not there.
     pub newly_failing: Vec<String>,
-    /// Pass now and failed before.
+    /// Pass now and failed before, or waited for an ingress.
     pub newly_passing: Vec<String>,
     /// Were there before and have no result now.
     pub gone: Vec<String>,
@@ -19,9 +18,10 @@ pub struct Comparison {
 // === impl Comparison ===
 
 impl Comparison {
-    /// Of a run with an earlier one. A test that waits for an ingress fails as expected: that is no news.
+    /// Of a run with an earlier one. A test that waits for an ingress fails as expected: that is no news, and neither is it when it
+    /// still fails once there is one.
     pub fn of(now: &Report, before: &Report) -> Self {
-        let failed_before = |test: &str| before.tests.get(test).is_some_and(|result| result.outcome == Outcome::Fail);
+        let failed_before = |test: &str| matches!(before.verdict(test), Some(Verdict::Fail | Verdict::Waiting));
         let names = |tests: Vec<&str>, keep: &dyn Fn(&str) -> bool| -> Vec<String> {
             tests.into_iter().filter(|test| keep(test)).map(str::to_owned).collect()
         };

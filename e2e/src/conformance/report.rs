@@ -41,7 +41,7 @@ pub enum Verdict {
     UnexpectedPass,
     /// It failed.
     Fail,
-    /// It failed as expected, for want of an ingress.
+    /// It failed as expected, for want of an ingress, or was not run for that reason.
     Waiting,
     /// It chose not to run.
     Skip,
@@ -80,9 +80,9 @@ impl Report {
         Some(match (outcome, is_waiting) {
             (Outcome::Pass, true) if self.waiting.contains_key(test) => Verdict::UnexpectedPass,
             (Outcome::Pass, _) => Verdict::Pass,
-            (Outcome::Fail, true) => Verdict::Waiting,
+            (Outcome::Fail | Outcome::Skip, true) => Verdict::Waiting,
             (Outcome::Fail, false) => Verdict::Fail,
-            (Outcome::Skip, _) => Verdict::Skip,
+            (Outcome::Skip, false) => Verdict::Skip,
         })
     }
 

@@ -163,6 +163,17 @@ impl Suite {
         }
     }
 
+    /// Cases that need what a cluster of this kind does not have, whatever its ingress, and why: they are never run.
+    pub fn hopeless(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Ha => &[(
+                "TestAutoscalerHPAHANewRevision",
+                "needs Knative's second autoscaler, for HorizontalPodAutoscalers, and a metrics API",
+            )],
+            Self::Ingress | Self::ServingApi | Self::ServingRuntime | Self::ServingE2e => &[],
+        }
+    }
+
     /// The arguments for the binary, without those for the framework.
     pub fn arguments(self, target: &Target) -> Vec<String> {
         let mut arguments = vec![

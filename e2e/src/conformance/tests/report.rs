@@ -34,7 +34,8 @@ fn mixed() -> Report {
         ("TestWaits", Outcome::Fail),
         ("TestWaits/a_step", Outcome::Fail),
     ];
-    let mut report = report(&tests, &["TestWaits", "TestSurprises"]);
+    let mut report = report(&tests, &["TestWaits", "TestWaitsUntried", "TestSurprises"]);
+    report.tests.insert("TestWaitsUntried".into(), result(Outcome::Skip, 0.0, Some("not run")));
     report.tests.insert("TestHangs".into(), result(Outcome::Fail, 180.4, Some("timed out after 180 s")));
     report
 }
@@ -51,8 +52,9 @@ TestSkips          skip         1.2
 TestSurprises      pass!        1.2  unexpected: take it off the list of those that wait for an ingress
 TestWaits          waiting      1.2  its Route gets no address
 TestWaits/a_step   waiting      1.2
+TestWaitsUntried   waiting      0.0  not run; its Route gets no address
 
-serving-api v0.42.2 (a.class): 3 passed, 2 failed, 2 waiting for an ingress, 1 skipped; 71 s, 2 processes
+serving-api v0.42.2 (a.class): 3 passed, 2 failed, 3 waiting for an ingress, 1 skipped; 71 s, 2 processes
 ";
     assert_eq!(mixed().table(), expected.trim_start());
 }
@@ -85,7 +87,7 @@ fn a_suite_that_was_not_started_has_a_row() {
 #[test]
 fn a_case_on_the_list_waits_with_its_steps_and_surprises_by_passing() {
     let report = mixed();
-    assert_eq!(report.with(Verdict::Waiting), ["TestWaits", "TestWaits/a_step"]);
+    assert_eq!(report.with(Verdict::Waiting), ["TestWaits", "TestWaits/a_step", "TestWaitsUntried"]);
     assert_eq!(report.with(Verdict::UnexpectedPass), ["TestSurprises"]);
     assert_eq!(report.with(Verdict::Fail), ["TestFails", "TestHangs"]);
     assert_eq!(report.verdict("TestElse"), None);
@@ -132,6 +134,15 @@ fn a_new_test_that_fails_and_one_that_is_gone_are_told() {
     let comparison = Comparison::of(&now, &before);
     assert_eq!(comparison.newly_failing, ["TestNew"]);
     assert_eq!(comparison.gone, ["TestOld"]);
+}
+
+#[test]
+fn a_case_that_waited_and_runs_now_is_news_when_it_passes_and_none_when_it_fails() {
+    let before = report(&[("TestA", Outcome::Skip), ("TestB", Outcome::Skip)], &["TestA", "TestB"]);
+    let now = report(&[("TestA", Outcome::Pass), ("TestB", Outcome::Fail)], &[]);
+    let comparison = Comparison::of(&now, &before);
+    assert_eq!(comparison.newly_passing, ["TestA"]);
+    assert_eq!(comparison.newly_failing, [""; 0]);
 }
 
 #[test]
