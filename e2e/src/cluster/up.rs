@@ -21,7 +21,7 @@ use super::namespaces::{self, Tree};
 use super::record::{Phase, Record, boot_id};
 use super::settings::{Place, UpSettings};
 use super::{cgroups, kubeconfig, prerequisites, sweep};
-use crate::process::Progress;
+use crate::process::{Progress, unless_interrupted};
 
 /// How often the log of a starting cluster is looked at.
 const FOLLOW: Duration = Duration::from_millis(50);
@@ -112,17 +112,10 @@ async fn begin(settings: &UpSettings, progress: &Progress) -> anyhow::Result<Beg
     sweep::sweep(place).context("cannot remove what an earlier start left")?;
     sweep::rotate_logs(place)?;
     // Built here, where the network is; the processes inside find it all done.
-    Materials::gather(place, settings.knative_dir.as_deref(), progress).await?;
+    unless_interrupted(Materials::gather(place, settings.knative_dir.as_deref(), progress)).await?;
 
     let begin = Instant::now();
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    let started = tokio::select! {
-        started = start(settings, progress) => started,
-        _ = interrupted.recv() => Err(anyhow::anyhow!("interrupted")),
-        _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
-    };
-    match started {
+    match unless_interrupted(start(settings, progress)).await {
         Ok((cluster, control)) => Ok(Begun::Now(Bound { cluster, time: begin.elapsed(), control })),
         Err(error) => {
             sweep::sweep(place).with_context(|| format!("{error:#}; and then it could not be removed"))?;

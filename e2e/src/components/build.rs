@@ -28,6 +28,9 @@ pub(super) struct Build<'a> {
     pub(super) go: &'a Path,
     /// An empty folder for the result.
     pub(super) into: &'a Path,
+    /// An empty folder for what Go writes meanwhile, gigabytes at times: the machine's own may be in memory, and nobody would
+    /// remove there what a build leaves that is killed.
+    pub(super) work: &'a Path,
 }
 
 // === impl Build ===
@@ -38,9 +41,8 @@ impl Build<'_> {
         let version = &self.plan.version;
         let step = progress.step(&format!("building {} {version}", self.component));
         step.note("once; it may take minutes");
-        let logs = tempfile::tempdir().map_err(|source| io("make a folder in", std::env::temp_dir(), source))?;
         for (index, command) in self.plan.commands.iter().enumerate() {
-            let log = logs.path().join(format!("go-{index}.log"));
+            let log = self.work.join(format!("go-{index}.log"));
             self.go(command.arguments(self.into), &log, &step).await?;
         }
         for (theirs, ours) in &self.plan.renames {
@@ -48,7 +50,7 @@ impl Build<'_> {
             std::fs::rename(&from, &to).map_err(|source| io("rename", from, source))?;
         }
         for files in self.description.files {
-            self.copy(files, &logs.path().join("files.log"), &step).await?;
+            self.copy(files, &self.work.join("files.log"), &step).await?;
         }
         step.done("built");
         Ok(())
@@ -58,6 +60,7 @@ impl Build<'_> {
     async fn go(&self, arguments: Vec<OsString>, log: &Path, step: &Step) -> Result<(), Error> {
         let mut command = Command::new(self.go);
         command.args(&arguments).current_dir(self.module).envs(ENVIRONMENT.iter().copied()).stdin(Stdio::null());
+        command.env("GOTMPDIR", self.work);
         let verb = arguments.first().map(|verb| verb.to_string_lossy().into_owned()).unwrap_or_default();
         let failed = |how: String, output| Error::Build {
             component: self.component,

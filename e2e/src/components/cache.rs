@@ -113,9 +113,13 @@ impl Cache {
         sweep(&of_component)?;
         let no_go = |reason| Error::NoGo { component, needed: module.go, reason };
         let go = toolchain.program(&self.root, progress).map_err(no_go)?;
-        let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&of_component);
-        let partial = partial.map_err(io("make a folder in", &of_component))?;
-        let build = Build { component, description, plan: &plan, module: &dir, go, into: partial.path() };
+        let folder = || {
+            let made = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&of_component);
+            made.map_err(io("make a folder in", &of_component))
+        };
+        let (partial, work) = (folder()?, folder()?);
+        let build =
+            Build { component, description, plan: &plan, module: &dir, go, into: partial.path(), work: work.path() };
         build.run(progress).await?;
         // Something of this name that lacks a program was damaged from outside.
         if built.dir.exists() {

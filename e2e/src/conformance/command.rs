@@ -47,7 +47,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = gateway)]
     pub gateway: Option<(String, String)>,
     /// What to do with the cases that are known to wait for an ingress
-    #[arg(long, value_enum, default_value_t = Waiting::Check)]
+    #[arg(long, value_enum, default_value_t = Waiting::Ask)]
     pub waiting: Waiting,
     /// Cases side by side [default: the suite's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -69,6 +69,8 @@ pub struct Arguments {
 /// What to do with cases that are expected to fail for want of an ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Waiting {
+    /// Ask the cluster: leave them out unless a controller takes up an Ingress of the class
+    Ask,
     /// Run them, to see whether they still do
     Check,
     /// Leave them out
@@ -113,7 +115,11 @@ pub async fn report(
     let folder = arguments.results.clone().unwrap_or_else(|| place.path("conformance").join(suite.name()));
     renew(&folder).with_context(|| format!("cannot make the folder {} for the results", folder.display()))?;
     let cache = Cache::open()?;
-    let binaries = cache.ensure(&[suite.component()], progress).await?;
+    let component = [suite.component()];
+    let binaries = tokio::select! {
+        built = cache.ensure(&component, progress) => built?,
+        () = shutdown.requested() => return Err(RunError::Interrupted.into()),
+    };
     let step = progress.step("images of the tests");
     let imported = images::import(&cluster, &cache, &binaries, suite).await?;
     step.done(&format!("{} imported, {} there already", imported.new, imported.known));
@@ -195,27 +201,35 @@ async fn results(
     runner: Runner<'_, Rig<'_>>,
     arguments: &Arguments,
 ) -> anyhow::Result<Results> {
-    if runner.suite == Suite::Ingress {
-        let canary = tokio::select! {
-            canary = canary::ask(client, class, runner.progress) => canary.context("cannot try the ingress class")?,
-            () = runner.shutdown.requested() => return Err(RunError::Interrupted.into()),
-        };
-        if let Canary::Ignored(reason) = canary {
-            return Ok(Results::unserved(runner.suite, reason));
+    if runner.suite != Suite::Ingress && arguments.waiting != Waiting::Ask {
+        return cases(runner, arguments, arguments.waiting).await;
+    }
+    let canary = tokio::select! {
+        canary = canary::ask(client, class, runner.progress) => canary.context("cannot try the ingress class")?,
+        () = runner.shutdown.requested() => return Err(RunError::Interrupted.into()),
+    };
+    match canary {
+        Canary::Served => cases(runner, arguments, Waiting::Ignore).await,
+        Canary::Ignored(reason) if runner.suite == Suite::Ingress => Ok(Results::unserved(runner.suite, reason)),
+        Canary::Ignored(reason) => {
+            runner.progress.say(&format!("{reason}. Cases that wait for one are left out"));
+            cases(runner, arguments, Waiting::Skip).await
         }
     }
-    cases(runner, arguments).await
 }
 
 /// Runs the cases: those that should pass first, so that the others, which mostly hang, do not disturb them.
-async fn cases(mut runner: Runner<'_, Rig<'_>>, arguments: &Arguments) -> anyhow::Result<Results> {
+async fn cases(mut runner: Runner<'_, Rig<'_>>, arguments: &Arguments, waiting: Waiting) -> anyhow::Result<Results> {
     let bounds = bounds(arguments);
-    let list = match arguments.waiting {
+    let list = match waiting {
         Waiting::Ignore => BTreeMap::new(),
-        Waiting::Check | Waiting::Skip => waiting::list(runner.suite)?,
+        Waiting::Ask | Waiting::Check | Waiting::Skip => waiting::list(runner.suite)?,
     };
     let pattern = arguments.run.as_deref();
-    let listed = runner.list(pattern).await?;
+    let mut listed = runner.list(pattern).await?;
+    let hopeless = runner.suite.hopeless().iter().filter(|(case, _)| listed.remove(*case));
+    let mut tests: BTreeMap<String, TestResult> =
+        hopeless.map(|(case, reason)| ((*case).to_owned(), not_run(reason))).collect();
     let unknown: Vec<&str> = list.keys().map(String::as_str).filter(|case| !listed.contains(*case)).collect();
     if pattern.is_none() && !unknown.is_empty() {
         runner.progress.say(&format!(
@@ -223,30 +237,30 @@ async fn cases(mut runner: Runner<'_, Rig<'_>>, arguments: &Arguments) -> anyhow
             unknown.join(", ")
         ));
     }
-    let waiting: BTreeMap<String, String> = list.into_iter().filter(|(case, _)| listed.contains(case)).collect();
-    let held_back: BTreeSet<String> = waiting.keys().cloned().collect();
+    let reasons: BTreeMap<String, String> = list.into_iter().filter(|(case, _)| listed.contains(case)).collect();
+    let held_back: BTreeSet<String> = reasons.keys().cloned().collect();
     let ready: BTreeSet<String> = listed.difference(&held_back).cloned().collect();
 
-    let wanted = Selection::AllBut { pattern: arguments.run.clone(), but: held_back.clone() };
-    let mut tests = BTreeMap::new();
+    let but = held_back.iter().chain(tests.keys()).cloned().collect();
+    let wanted = Selection::AllBut { pattern: arguments.run.clone(), but };
     if runner.suite.container().is_some() || !ready.is_empty() {
         tests.extend(runner.run(wanted, ready, bounds.case).await?.into_results());
     }
-    match arguments.waiting {
+    match waiting {
         Waiting::Check if !held_back.is_empty() => {
             runner.parallel = runner.parallel.max(WAITING_SIDE_BY_SIDE);
             let wanted = Selection::Only(held_back.clone());
             tests.extend(runner.run(wanted, held_back, bounds.waiting_case).await?.into_results());
         }
         Waiting::Check | Waiting::Ignore => {}
-        Waiting::Skip => tests.extend(held_back.into_iter().map(|case| (case, not_run()))),
+        Waiting::Ask | Waiting::Skip => tests.extend(held_back.into_iter().map(|case| (case, not_run("not run")))),
     }
     anyhow::ensure!(!tests.is_empty(), "no case of {} matches {}", runner.suite.name(), pattern.unwrap_or("."));
-    Ok(Results { tests, waiting, processes: runner.processes })
+    Ok(Results { tests, waiting: reasons, processes: runner.processes })
 }
 
-fn not_run() -> TestResult {
-    TestResult { outcome: Outcome::Skip, seconds: 0.0, note: Some("not run".to_owned()), printed: Vec::new() }
+fn not_run(why: &str) -> TestResult {
+    TestResult { outcome: Outcome::Skip, seconds: 0.0, note: Some(why.to_owned()), printed: Vec::new() }
 }
 
 fn bounds(arguments: &Arguments) -> Bounds {

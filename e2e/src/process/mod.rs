@@ -5,6 +5,7 @@
 //! lives until the child is dead; a runtime that shuts its worker threads down takes no process with it.
 
 mod death;
+mod interrupt;
 mod progress;
 mod set;
 mod wait;
@@ -13,6 +14,7 @@ mod wait;
 mod tests;
 
 pub use death::Death;
+pub use interrupt::unless_interrupted;
 pub use progress::{Progress, Step};
 pub use set::Processes;
 pub use wait::{WaitError, wait_until};
