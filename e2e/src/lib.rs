@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod components;
 pub mod conformance;
 pub mod control_plane;
+mod dynamic;
 pub mod images;
 pub mod knative;
 pub mod kwok;

@@ -11,6 +11,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt as _};
 
 use super::rig::SYSTEM_NAMESPACE;
+use crate::dynamic;
 use crate::process::{Progress, wait_until};
 
 /// The namespace that every suite uses. The suite of networking expects it and has no file with it.
@@ -145,13 +146,8 @@ impl Fixtures {
     }
 
     fn api(&self, object: &DynamicObject) -> Api<DynamicObject> {
-        let types = object.types.clone().unwrap_or_default();
-        let kind = GroupVersionKind::try_from(&types).expect("the kind was read when the file was parsed");
-        let resource = ApiResource::from_gvk(&kind);
-        match object.namespace() {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        }
+        let types = object.types.as_ref().expect("the kind was read when the file was parsed");
+        dynamic::api(&self.client, types, object.namespace().as_deref())
     }
 
     async fn remove_namespaces(&self) -> Result<(), FixtureError> {

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::GroupVersionKind;
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, TypeMeta};
 use kube::{Api, Client};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::objects::{Object, Phase};
 use super::{Error, NAMESPACE, said};
+use crate::dynamic;
 use crate::process::{Progress, wait_until};
 
 /// Who the fields that we apply belong to.
@@ -57,7 +57,8 @@ pub(super) async fn all(
 /// Applies one object. A refusal that may pass is tried again until the deadline: the namespace's or the type's arrival takes a
 /// moment, and a webhook that is being replaced does not answer.
 async fn apply(client: &Client, object: &Object, deadline: Duration) -> Result<(), Error> {
-    let api = api(client, object);
+    let types = TypeMeta { api_version: object.api_version.clone(), kind: object.kind.clone() };
+    let api = dynamic::api(client, &types, object.namespace.as_deref());
     let begin = Instant::now();
     loop {
         match apply_once(&api, object).await {
@@ -84,15 +85,6 @@ pub(super) fn may_pass(error: &kube::Error) -> bool {
         kube::Error::Api(status) => matches!(status.code, 404 | 409 | 429 | 500..),
         kube::Error::HyperError(_) | kube::Error::Service(_) => true,
         _ => false,
-    }
-}
-
-fn api(client: &Client, object: &Object) -> Api<DynamicObject> {
-    let (group, version) = object.api_version.split_once('/').unwrap_or(("", &object.api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &object.kind));
-    match &object.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
     }
 }
 

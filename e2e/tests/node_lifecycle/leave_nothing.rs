@@ -10,6 +10,7 @@ use kube::api::ListParams;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cli::{Moment, OwnCluster, eventually, printed, succeeded};
+use super::ready;
 use super::traces::{Machine, Tree, cgroups_of, processes_of};
 
 #[test]
@@ -119,25 +120,17 @@ fn no_processes(own: &OwnCluster) -> Result<(), String> {
 fn nodes(cluster: &Cluster) -> Vec<String> {
     block_on(async {
         let nodes: Api<Node> = Api::all(cluster.client().await.unwrap());
-        let ready = |node: &Node| {
-            let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-            conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        };
         let all = nodes.list(&ListParams::default()).await.unwrap();
-        all.items.iter().filter(|node| ready(node)).filter_map(|node| node.metadata.name.clone()).collect()
+        all.items.into_iter().filter(ready::node).filter_map(|node| node.metadata.name).collect()
     })
 }
 
 fn pods_not_ready(cluster: &Cluster) -> Vec<String> {
     block_on(async {
         let pods: Api<Pod> = Api::all(cluster.client().await.unwrap());
-        let ready = |pod: &Pod| {
-            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-            conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        };
         let all = pods.list(&ListParams::default()).await.unwrap();
         assert!(all.items.len() >= 5, "DNS and four of Knative");
-        all.items.iter().filter(|pod| !ready(pod)).filter_map(|pod| pod.metadata.name.clone()).collect()
+        all.items.into_iter().filter(|pod| !ready::pod(pod)).filter_map(|pod| pod.metadata.name).collect()
     })
 }
 

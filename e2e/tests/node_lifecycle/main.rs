@@ -4,5 +4,6 @@
 
 mod cli;
 mod leave_nothing;
+mod ready;
 mod survive;
 mod traces;

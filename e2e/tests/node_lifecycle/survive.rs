@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::cli::{Moment, OwnCluster, printed, program, succeeded};
 use super::leave_nothing::block_on;
+use super::ready;
 use super::traces::Tree;
 
 /// Every wait for the cluster; it shares two cores with whatever else runs.
@@ -125,7 +126,7 @@ fn a_pod_whose_process_is_killed_comes_back() {
                 kill_process(process, Signal::KILL).unwrap();
                 eventually("the container to be started again", || async {
                     let pod = pods.get("victim").await.map_err(|error| error.to_string())?;
-                    if restarts(&pod) == 1 && is_ready(&pod) { Ok(()) } else { Err(format!("{:?}", pod.status)) }
+                    if restarts(&pod) == 1 && ready::pod(&pod) { Ok(()) } else { Err(format!("{:?}", pod.status)) }
                 })
                 .await;
                 pods.delete("victim", &DeleteParams::default().grace_period(0)).await.unwrap();
@@ -214,7 +215,7 @@ fn pause(name: &str, cpu: &str) -> Pod {
 async fn ready(pods: &Api<Pod>, name: &str) -> Pod {
     eventually(&format!("pod {name} to be ready"), || async {
         let pod = pods.get(name).await.map_err(|error| error.to_string())?;
-        if is_ready(&pod) { Ok(pod) } else { Err(format!("{:?}", pod.status)) }
+        if ready::pod(&pod) { Ok(pod) } else { Err(format!("{:?}", pod.status)) }
     })
     .await
 }
@@ -223,9 +224,7 @@ async fn node_is_ready(tests: &TestCluster) {
     let nodes: Api<Node> = Api::all(tests.client().clone());
     eventually("the node to be ready", || async {
         let all = nodes.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-        let conditions = all.items.iter().filter_map(|node| node.status.as_ref()?.conditions.as_ref()).flatten();
-        let mut of_readiness = conditions.filter(|condition| condition.type_ == "Ready");
-        if of_readiness.any(|condition| condition.status == "True") { Ok(()) } else { Err("it is not".to_owned()) }
+        if all.items.iter().any(ready::node) { Ok(()) } else { Err("it is not".to_owned()) }
     })
     .await;
 }
@@ -236,11 +235,6 @@ async fn gone(pods: &Api<Pod>, name: &str) -> Result<(), String> {
         Ok(Some(_)) => Err("it is still there".to_owned()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn restarts(pod: &Pod) -> i32 {

@@ -4,13 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::discovery::ApiResource;
 use tokio::net::UdpSocket;
 
 use super::super::addresses::{DNS_SERVICE, DOMAIN};
 use super::super::node::dns_objects;
+use crate::dynamic;
 
 /// An answer that takes longer is lost: the question was, while kube-proxy had no rule for it.
 const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
@@ -22,14 +21,9 @@ const LONGEST_ANSWER: usize = 512;
 pub(super) async fn create(client: &kube::Client, image: &str) -> anyhow::Result<()> {
     for value in dns_objects(image) {
         let object: DynamicObject = serde_json::from_value(value).expect("the objects are Kubernetes objects");
-        let types = object.types.clone().expect("they have a kind");
-        let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
-        let resource = ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, version, &types.kind));
+        let types = object.types.as_ref().expect("they have a kind");
         let name = object.metadata.name.clone().expect("they have a name");
-        let api: Api<DynamicObject> = match &object.metadata.namespace {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-            None => Api::all_with(client.clone(), &resource),
-        };
+        let api = dynamic::api(client, types, object.metadata.namespace.as_deref());
         let apply = PatchParams::apply("cluster").force();
         api.patch(&name, &apply, &Patch::Apply(&object)).await.with_context(|| format!("{} {name}", types.kind))?;
     }
