@@ -35,7 +35,7 @@ cluster-down: tools ## Stop it: nothing of it is left.
 
 e2e: models ## Tests on the cluster of KUBECONFIG, or on one of this machine (root; minutes).
 	cargo build --locked --workspace --bins && cargo test --locked --workspace --test 'node*' --no-run
-	$(if $(KUBECONFIG),,target/debug/cluster during) cargo test --locked --workspace --test 'node*' -- --ignored --test-threads=1
+	target/debug/cluster during --or-given cargo test --locked --workspace --test 'node*' -- --ignored --test-threads=1
 
 lint: ## What CI checks besides the tests.
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -1,15 +1,15 @@
 //! Starts, enters and stops a cluster on this machine.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use e2e::cluster::{self, Cluster, ComponentState, Inside, Place, Started, UpSettings};
+use e2e::cluster::{self, Cluster, ComponentState, Inside, Place, Started, TestCluster, UpSettings};
 use e2e::components::{Cache, Component};
-use e2e::process::Progress;
+use e2e::process::{Progress, unless_interrupted};
 
 /// A real Kubernetes cluster with Knative Serving on this machine, in namespaces of its own.
 #[derive(Debug, Parser)]
@@ -38,6 +38,9 @@ enum Subcommands {
     During {
         #[command(flatten)]
         knative: Knative,
+        /// Where KUBECONFIG names a cluster elsewhere, run the command for that one, and start none.
+        #[arg(long)]
+        or_given: bool,
         /// The command, with KUBECONFIG set.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<OsString>,
@@ -92,6 +95,9 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.command.needs_root() {
+        cluster::require_root()?;
+    }
     let place = Place::new(&arguments.name, arguments.state.as_deref())?;
     if let Subcommands::Init(knative) = &arguments.command {
         // Without a runtime: its threads would be process 1's too.
@@ -102,12 +108,30 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     runtime.block_on(run(arguments.command, &place))
 }
 
+// === impl Subcommands ===
+
+impl Subcommands {
+    /// Whether it is about a cluster on this machine, which is root's.
+    fn needs_root(&self) -> bool {
+        match self {
+            Self::Build { .. } => false,
+            Self::During { or_given, .. } => !or_given || TestCluster::given().is_none(),
+            _ => true,
+        }
+    }
+}
+
 async fn run(command: Subcommands, place: &Place) -> anyhow::Result<ExitCode> {
     let progress = Progress::stderr();
     match command {
         Subcommands::Build { components } => build(&components, &progress).await?,
         Subcommands::Up(knative) => up(place, knative, &progress).await?,
-        Subcommands::During { knative, command } => return during(place, knative, &command, &progress).await,
+        Subcommands::During { knative, or_given, command } => {
+            if let Some(given) = TestCluster::given().filter(|_| or_given) {
+                return elsewhere(&given, &command).await;
+            }
+            return during(place, knative, &command, &progress).await;
+        }
         Subcommands::Down { all: true } => {
             for place in Place::all()? {
                 down(&place, &progress).await?;
@@ -132,7 +156,8 @@ async fn build(names: &[String], progress: &Progress) -> anyhow::Result<()> {
     };
     let chosen: Vec<Component> = names.iter().map(named).collect::<Result<_, _>>()?;
     let chosen = if chosen.is_empty() { Component::ALL } else { &chosen };
-    Cache::open()?.ensure(chosen, progress).await?;
+    let cache = Cache::open()?;
+    unless_interrupted(async { Ok(cache.ensure(chosen, progress).await?) }).await?;
     Ok(())
 }
 
@@ -154,6 +179,15 @@ async fn during(
     let status = cluster::during(&settings(place, knative)?, progress, run).await?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Becomes the command, once the cluster of `KUBECONFIG` answers.
+async fn elsewhere(given: &OsStr, command: &[OsString]) -> anyhow::Result<ExitCode> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let description = TestCluster::from_env().await?.description().await?;
+    eprintln!("the cluster of KUBECONFIG={} is used: {description}", given.display());
+    let error = TestCluster::command(given, program)?.args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
 async fn down(place: &Place, progress: &Progress) -> anyhow::Result<()> {

@@ -35,9 +35,21 @@ pub(super) fn write_outside(place: &Place, port: u16) -> anyhow::Result<()> {
 /// When it cannot be read, or names what is not there.
 pub(super) async fn client(kubeconfig: &Path) -> anyhow::Result<kube::Client> {
     let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-    let config = config.with_context(|| format!("cannot use {}", kubeconfig.display()))?;
-    kube::Client::try_from(config).with_context(|| format!("cannot use {}", kubeconfig.display()))
+    client_of(read).await.with_context(|| format!("cannot use {}", kubeconfig.display()))
+}
+
+/// A client of the API server that `KUBECONFIG` names: a file, or several that are merged.
+///
+/// # Errors
+/// When one cannot be read, or names what is not there.
+pub(super) async fn client_of_env() -> anyhow::Result<kube::Client> {
+    let read = Kubeconfig::from_env().context("it cannot be read")?;
+    client_of(read.context("it is empty")?).await.context("it cannot be used")
+}
+
+async fn client_of(kubeconfig: Kubeconfig) -> anyhow::Result<kube::Client> {
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
 }
 
 /// The same clusters, at a port of the caller's loopback. Names are the cluster's, so that merged kubeconfigs tell two apart.

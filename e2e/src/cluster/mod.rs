@@ -37,3 +37,11 @@ pub use namespaces::{INIT, Inside};
 pub use settings::{BadName, DEFAULT_NAME, Place, UpSettings};
 pub use testing::TestCluster;
 pub use up::{Started, down, during, up};
+
+/// Says what a caller lacks who is not root, before anything else fails for it.
+///
+/// # Errors
+/// When the caller is not root.
+pub fn require_root() -> anyhow::Result<()> {
+    Ok(prerequisites::root()?)
+}

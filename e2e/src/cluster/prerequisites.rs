@@ -61,13 +61,19 @@ pub(super) struct System {
 /// # Errors
 /// Naming all that is missing, and the command that installs it.
 pub(super) fn check() -> Result<System, Missing> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Missing::Root);
-    }
+    root()?;
     let caller = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&caller).chain(SYSTEM_FOLDERS.map(PathBuf::from)).collect();
     let lists_known = std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|lists| lists.count() > 2);
     look(&folders, &CNI_FOLDERS.map(PathBuf::from), lists_known)
+}
+
+/// Whether the caller may make namespaces at all.
+///
+/// # Errors
+/// When not.
+pub(super) fn root() -> Result<(), Missing> {
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Missing::Root) }
 }
 
 fn look(folders: &[PathBuf], cni: &[PathBuf], lists_known: bool) -> Result<System, Missing> {

@@ -1,7 +1,10 @@
 //! A cluster for a test, and a Kubernetes namespace of the test's own in it.
 
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use futures::FutureExt as _;
@@ -13,10 +16,18 @@ use super::handle::Cluster;
 use super::kubeconfig;
 use super::settings::{DEFAULT_NAME, Place};
 
+/// Variable with the kubeconfig of a cluster elsewhere.
+const KUBECONFIG: &str = "KUBECONFIG";
+
+/// On every namespace that tests make, so that those of a run that was killed are found.
+const LABEL: (&str, &str) = ("e2e.kferving.dev/namespace", "test");
+
+/// An API server across the world answers within a second.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+
 /// The cluster that tests run against: the one that `KUBECONFIG` names, or that of this checkout.
 pub struct TestCluster {
     client: kube::Client,
-    kubeconfig: PathBuf,
     rig: Option<Cluster>,
 }
 
@@ -27,23 +38,48 @@ impl TestCluster {
     /// `KFERVING_CLUSTER_STATE` name, which is started where it does not run and stays for the next test.
     ///
     /// # Errors
-    /// When the cluster cannot be started, or the kubeconfig not be used.
+    /// When the cluster cannot be started, or the one of `KUBECONFIG` does not answer.
     pub async fn from_env() -> anyhow::Result<Self> {
-        let place = place()?;
-        let (given, rig) = match Self::given() {
-            None => (None, Some(running(&place).await?)),
-            Some(given) => (Some(given), None),
-        };
-        let kubeconfig = given.or_else(|| rig.as_ref().map(Cluster::kubeconfig)).context("no cluster runs")?;
-        let client = kubeconfig::client(&kubeconfig).await?;
-        Ok(Self { client, kubeconfig, rig })
+        if let Some(given) = Self::given() {
+            let named = || format!("KUBECONFIG={}", given.display());
+            let client = kubeconfig::client_of_env().await.with_context(named)?;
+            let asked = tokio::time::timeout(ANSWER_DEADLINE, client.apiserver_version()).await;
+            let answered = asked.with_context(|| format!("it gives no answer within {ANSWER_DEADLINE:?}"));
+            let answered = answered.and_then(|answer| Ok(answer?));
+            answered.with_context(|| format!("{}: the cluster does not answer", named()))?;
+            return Ok(Self { client, rig: None });
+        }
+        let rig = running(&place()?).await?;
+        Ok(Self { client: rig.client().await?, rig: Some(rig) })
     }
 
-    /// The kubeconfig of a cluster that the tests were given, and that is not one of this machine's.
-    pub fn given() -> Option<PathBuf> {
-        let given = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()).map(PathBuf::from)?;
-        let rig = place().ok().and_then(|place| Cluster::running(&place));
-        (!rig.is_some_and(|rig| same_file(&given, &rig.kubeconfig()))).then_some(given)
+    /// `KUBECONFIG`, where it names a cluster elsewhere and not the one of this checkout, whether that runs or not.
+    pub fn given() -> Option<OsString> {
+        let given = std::env::var_os(KUBECONFIG).filter(|value| !value.is_empty())?;
+        let own = place().is_ok_and(|place| is_file(Path::new(&given), &place.kubeconfig()));
+        (!own).then_some(given)
+    }
+
+    /// A command for the given cluster: files that `given` names relative to this process's folder are found from any other.
+    ///
+    /// # Errors
+    /// When this process's folder is gone.
+    pub fn command(given: &OsStr, program: &OsStr) -> anyhow::Result<std::process::Command> {
+        let files: Result<Vec<PathBuf>, _> = std::env::split_paths(given).map(std::path::absolute).collect();
+        let files = std::env::join_paths(files.context("cannot find this folder")?)?;
+        let mut command = std::process::Command::new(program);
+        command.env(KUBECONFIG, files);
+        Ok(command)
+    }
+
+    /// What the cluster is, for the log.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn description(&self) -> anyhow::Result<String> {
+        let version = self.client.apiserver_version().await?.git_version;
+        let knative = if self.has_knative().await? { "with" } else { "without" };
+        Ok(format!("Kubernetes {version}, {knative} Knative Serving"))
     }
 
     /// A client of its API server.
@@ -51,18 +87,35 @@ impl TestCluster {
         &self.client
     }
 
-    /// Its kubeconfig.
-    pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
+    /// The cluster of this machine; `None` where the tests were given another one.
+    pub fn rig(&self) -> Option<&Cluster> {
+        self.rig.as_ref()
     }
 
     /// The cluster of this machine. `None`, with a message for the test's log, where the tests were given another one: what the
     /// test does (`why` ends the sentence "skipped: …") needs its node, its processes or its network.
     pub fn rig_or_skip(&self, why: &str) -> Option<&Cluster> {
         if self.rig.is_none() {
-            eprintln!("skipped: {why} (the cluster of {} is not one of this machine's)", self.kubeconfig.display());
+            Self::skip(&format!("{why}, and the cluster of KUBECONFIG is not one of this machine's"));
         }
         self.rig.as_ref()
+    }
+
+    /// Whether Knative Serving's API is served.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn has_knative(&self) -> anyhow::Result<bool> {
+        match self.client.list_api_group_resources("serving.knative.dev/v1").await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(error) => Err(error).context("cannot ask the cluster whether it has Knative Serving"),
+        }
+    }
+
+    /// Says why a test does nothing. Past the macros, whose output is kept back while a test passes.
+    pub fn skip(why: &str) {
+        let _ = writeln!(std::io::stderr(), "skipped: {why}");
     }
 
     /// Runs `test` in a Kubernetes namespace of its own, whose name begins with `prefix`. The namespace is removed at the end, also
@@ -72,7 +125,12 @@ impl TestCluster {
     /// When the namespace cannot be made, and as `test` does.
     pub async fn in_namespace<T>(&self, prefix: &str, test: impl AsyncFnOnce(String) -> T) -> T {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let metadata = ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() };
+        let labels = [(LABEL.0.to_owned(), LABEL.1.to_owned())];
+        let metadata = ObjectMeta {
+            generate_name: Some(format!("{prefix}-")),
+            labels: Some(labels.into()),
+            ..ObjectMeta::default()
+        };
         let made = namespaces.create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await;
         let name = made.expect("a namespace can be made").metadata.name.expect("the server names it");
         let result = AssertUnwindSafe(test(name.clone())).catch_unwind().await;
@@ -108,6 +166,34 @@ async fn running(place: &Place) -> anyhow::Result<Cluster> {
     Cluster::get(place)
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+/// Whether both are one file, which need not be there: that of a cluster that was stopped is not.
+fn is_file(one: &Path, other: &Path) -> bool {
+    let resolved = |file: &Path| {
+        let file = std::path::absolute(file).ok()?;
+        Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?))
+    };
+    resolved(one).is_some_and(|one| Some(one) == resolved(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kubeconfig_of_a_stopped_cluster_is_still_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("kubeconfig");
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        assert!(is_file(&folder.path().join("sub/../kubeconfig"), &own), "neither exists");
+        assert!(!is_file(&folder.path().join("sub/kubeconfig"), &own));
+        assert!(!is_file(Path::new("/no/such/folder/kubeconfig"), &own));
+    }
+
+    #[test]
+    fn every_file_of_a_list_is_found_from_another_folder() {
+        let command = TestCluster::command(OsStr::new("here/config:/there/config"), OsStr::new("true")).unwrap();
+        let here = std::env::current_dir().unwrap().join("here/config");
+        let expected = format!("{}:/there/config", here.display());
+        assert!(command.get_envs().any(|(name, value)| name == KUBECONFIG && value == Some(OsStr::new(&expected))));
+    }
 }

@@ -4,13 +4,32 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use e2e::cluster::{Cluster, Inside};
+use e2e::cluster::{Cluster, Inside, TestCluster};
 
 /// Its name. Knative asks no registry about `dev.local`, and a tag other than `latest` lets the kubelet take the node's own copy.
-pub(crate) const NAME: &str = "dev.local/e2e-digits:v1";
+const NAME: &str = "dev.local/e2e-digits:v1";
+
+/// Variable with the name of the image where a cluster elsewhere pulls it.
+const ELSEWHERE: &str = "KFERVING_E2E_IMAGE";
+
+/// The name of the image that the cluster has, or can pull. `None`, with a message, where it can have none.
+pub(crate) async fn digits_or_skip(cluster: &TestCluster) -> Option<String> {
+    if let Some(rig) = cluster.rig() {
+        import_digits(rig).await;
+        return Some(NAME.to_owned());
+    }
+    let pushed = std::env::var(ELSEWHERE).ok().filter(|name| !name.is_empty());
+    if pushed.is_none() {
+        TestCluster::skip(&format!(
+            "the cluster of KUBECONFIG has to pull the image: push it with `poolctl package examples/models/digits.onnx \
+             --push REGISTRY/NAME:TAG` and give its name as {ELSEWHERE}"
+        ));
+    }
+    pushed
+}
 
 /// Packages the digits model with `poolctl package` and imports it into the node.
-pub(crate) async fn import_digits(rig: &Cluster) {
+async fn import_digits(rig: &Cluster) {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("digits.tar");
     let mut package = Command::new(built("poolctl"));

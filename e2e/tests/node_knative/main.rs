@@ -14,14 +14,13 @@ use service::DigitsService;
 #[ignore = "needs root and a cluster: make e2e"]
 async fn a_packaged_model_wakes_through_knatives_activator_and_goes_back_to_zero() {
     let cluster = TestCluster::from_env().await.unwrap();
-    let Some(rig) = cluster.rig_or_skip("it imports an image into the node and talks to the activator's cluster IP")
-    else {
-        return;
-    };
-    image::import_digits(rig).await;
+    if !cluster.has_knative().await.unwrap() {
+        return TestCluster::skip("the cluster has no Knative Serving");
+    }
+    let Some(image) = image::digits_or_skip(&cluster).await else { return };
     cluster
         .in_namespace("knative-service", async |namespace| {
-            let service = DigitsService::create(&cluster, rig, namespace).await;
+            let service = DigitsService::create(&cluster, &image, namespace).await;
             service.until_at_zero("after its first pod").await;
 
             let held_out = held_out();

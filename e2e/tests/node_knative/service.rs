@@ -7,13 +7,12 @@ use bytes::Bytes;
 use e2e::cluster::{Cluster, TestCluster};
 use e2e::process::{Progress, wait_until};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Body;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Service};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use serde_json::{Value, json};
-
-use crate::image;
 
 /// No wait here takes longer, not even on two cores that also compile. Going to zero takes Knative's grace period of 30 s, and the
 /// pod's end at most [`TIMEOUT_SECONDS`] more.
@@ -28,12 +27,26 @@ const REVISION: &str = "digits-00001";
 /// Port of the model server's metrics beside queue-proxy.
 const METRICS_PORT: u16 = 9095;
 
+/// Where Knative runs.
+const SYSTEM_NAMESPACE: &str = "knative-serving";
+
+/// Knative's Service of the activator.
+const ACTIVATOR: &str = "activator-service";
+
+const ACTIVATOR_PORT: u16 = 80;
+
 /// A Service that exists.
 pub(crate) struct DigitsService<'a> {
     client: kube::Client,
-    rig: &'a Cluster,
+    /// The way into the cluster's network; without one, requests go through the API server's proxy.
+    rig: Option<&'a Cluster>,
     namespace: String,
-    activator: SocketAddr,
+}
+
+/// Who is asked.
+enum Target<'a> {
+    Activator,
+    Metrics(&'a Pod),
 }
 
 /// An answer read to its end.
@@ -44,14 +57,28 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
+// === impl Answer ===
+
+impl Answer {
+    async fn of<B: Body<Data = Bytes, Error: std::fmt::Debug>>(response: http::Response<B>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+        Self {
+            status: head.status.as_u16(),
+            server_timing: head.headers.get("server-timing").map(|timing| timing.to_str().unwrap().to_owned()),
+            body: serde_json::from_slice(&body).unwrap_or_else(|_| text()),
+        }
+    }
+}
+
+// === impl DigitsService ===
+
 impl<'a> DigitsService<'a> {
     /// Creates it as a user would and waits until its first pod was ready.
-    pub(crate) async fn create(cluster: &TestCluster, rig: &'a Cluster, namespace: String) -> Self {
-        let client = cluster.client().clone();
-        let activator = Api::<Service>::namespaced(client.clone(), "knative-serving").get("activator-service").await;
-        let ip = activator.unwrap().spec.unwrap().cluster_ip.unwrap();
-        let service = Self { client, rig, namespace, activator: SocketAddr::new(ip.parse().unwrap(), 80) };
-        let manifest: DynamicObject = serde_json::from_value(manifest()).unwrap();
+    pub(crate) async fn create(cluster: &'a TestCluster, image: &str, namespace: String) -> Self {
+        let service = Self { client: cluster.client().clone(), rig: cluster.rig(), namespace };
+        let manifest: DynamicObject = serde_json::from_value(manifest(image)).unwrap();
         service.knative("serving.knative.dev/v1", "Service").create(&PostParams::default(), &manifest).await.unwrap();
         let revisions = service.knative("serving.knative.dev/v1", "Revision");
         eventually("the revision to be ready", || async {
@@ -112,39 +139,67 @@ impl<'a> DigitsService<'a> {
     /// The same, with the revision that a gateway means.
     pub(crate) async fn post_as(&self, path: &str, body: &Value, identity: Option<&str>) -> Answer {
         let mut request = http::Request::post(path)
-            .header("host", format!("{NAME}.{}.example.com", self.namespace))
             .header("content-type", "application/json")
             .header("knative-serving-namespace", &self.namespace)
             .header("knative-serving-revision", REVISION);
         if let Some(identity) = identity {
             request = request.header("kferving-revision", identity);
         }
-        self.send(self.activator, request.body(Full::new(Bytes::from(body.to_string()))).unwrap()).await
+        self.send(Target::Activator, request.body(Bytes::from(body.to_string())).unwrap()).await
     }
 
     /// The model server's own metrics.
     pub(crate) async fn metrics(&self, pod: &Pod) -> String {
-        let ip = pod.status.as_ref().unwrap().pod_ip.as_ref().unwrap().parse().unwrap();
-        let request = http::Request::get("/metrics").header("host", "pod").body(Full::default()).unwrap();
-        let answer = self.send(SocketAddr::new(ip, METRICS_PORT), request).await;
-        answer.body.as_str().unwrap().to_owned()
+        let request = http::Request::get("/metrics").body(Bytes::new()).unwrap();
+        self.send(Target::Metrics(pod), request).await.body.as_str().unwrap().to_owned()
     }
 
-    async fn send(&self, address: SocketAddr, request: http::Request<Full<Bytes>>) -> Answer {
+    async fn send(&self, target: Target<'_>, request: http::Request<Bytes>) -> Answer {
         let answered = async {
-            let stream = self.rig.dial(address).await.unwrap();
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-            tokio::spawn(connection);
-            let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-            let body = body.collect().await.unwrap().to_bytes();
-            let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
-            Answer {
-                status: head.status.as_u16(),
-                server_timing: head.headers.get("server-timing").map(|timing| timing.to_str().unwrap().to_owned()),
-                body: serde_json::from_slice(&body).unwrap_or_else(|_| text()),
+            match self.rig {
+                Some(rig) => Answer::of(self.send_inside(rig, &target, request).await).await,
+                None => Answer::of(self.send_through_api_server(&target, request).await).await,
             }
         };
         tokio::time::timeout(DEADLINE, answered).await.expect("an answer comes")
+    }
+
+    async fn send_inside(
+        &self,
+        rig: &Cluster,
+        target: &Target<'_>,
+        mut request: http::Request<Bytes>,
+    ) -> http::Response<hyper::body::Incoming> {
+        let (ip, port) = match target {
+            Target::Activator => {
+                let services = Api::<Service>::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+                (services.get(ACTIVATOR).await.unwrap().spec.unwrap().cluster_ip, ACTIVATOR_PORT)
+            }
+            Target::Metrics(pod) => (pod.status.as_ref().unwrap().pod_ip.clone(), METRICS_PORT),
+        };
+        let stream = rig.dial(SocketAddr::new(ip.unwrap().parse().unwrap(), port)).await.unwrap();
+        let host = format!("{NAME}.{}.example.com", self.namespace);
+        request.headers_mut().insert("host", host.parse().unwrap());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request.map(Full::new)).await.unwrap()
+    }
+
+    /// As `kubectl proxy` does.
+    async fn send_through_api_server(
+        &self,
+        target: &Target<'_>,
+        mut request: http::Request<Bytes>,
+    ) -> http::Response<kube::client::Body> {
+        let proxy = match target {
+            Target::Activator => format!("{SYSTEM_NAMESPACE}/services/{ACTIVATOR}:{ACTIVATOR_PORT}"),
+            Target::Metrics(pod) => {
+                format!("{}/pods/{}:{METRICS_PORT}", self.namespace, pod.metadata.name.as_ref().unwrap())
+            }
+        };
+        let uri = format!("/api/v1/namespaces/{proxy}/proxy{}", request.uri().path());
+        *request.uri_mut() = uri.parse().unwrap();
+        self.client.send(request.map(kube::client::Body::from)).await.unwrap()
     }
 
     async fn pods(&self) -> Vec<Pod> {
@@ -166,7 +221,7 @@ impl<'a> DigitsService<'a> {
 }
 
 /// As a careful user writes it: not root, nothing writable. The window is the shortest that Knative takes, so that the test is.
-fn manifest() -> Value {
+fn manifest(image: &str) -> Value {
     json!({
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
@@ -177,7 +232,7 @@ fn manifest() -> Value {
                 "containerConcurrency": 4,
                 "timeoutSeconds": TIMEOUT_SECONDS,
                 "containers": [{
-                    "image": image::NAME,
+                    "image": image,
                     "readinessProbe": {"httpGet": {"path": "/v2/health/ready"}},
                     "securityContext": {
                         "readOnlyRootFilesystem": true,

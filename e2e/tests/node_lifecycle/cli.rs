@@ -23,11 +23,8 @@ pub(crate) struct OwnCluster {
 impl OwnCluster {
     /// `None`, with a message, where the tests were given a cluster elsewhere.
     pub(crate) fn new(name: &str) -> Option<Self> {
-        if let Some(given) = TestCluster::given() {
-            eprintln!(
-                "skipped: starts a cluster of its own on this machine (the tests were given that of {})",
-                given.display()
-            );
+        if TestCluster::given().is_some() {
+            TestCluster::skip("starts a cluster of its own on this machine, and KUBECONFIG names one elsewhere");
             return None;
         }
         let folder = tempfile::Builder::new().prefix("cluster-").tempdir().unwrap();
