@@ -1,8 +1,10 @@
 //! Requests to models at zero.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
-use crate::stack::{Models, Stack, held_out, model, until};
+use crate::stack::{Models, Stack, held_out, model, repository, until};
 
 #[test]
 fn a_model_at_zero_answers_over_v1_and_v2_and_goes_back_to_zero() {
@@ -47,6 +49,19 @@ fn a_model_at_zero_answers_over_v1_and_v2_and_goes_back_to_zero() {
     let again = stack.post("/v1/models/digits:predict", &[], &json!({"instances": images}));
     assert_eq!(again.status, 200);
     assert!(again.phases().contains(&"load"), "{:?}", again.phases());
+}
+
+#[test]
+fn tritons_clients_read_the_catalogue_and_versions_of_a_model_at_zero() {
+    let stack = Stack::start(&Models::with_digits(""), &["--pool", "1"]);
+    let client = Command::new(repository().join(".cache/venv/bin/python"))
+        .arg(repository().join("poolctl/tests/clients/triton_at_zero.py"))
+        .arg(stack.address.to_string())
+        .output()
+        .unwrap();
+    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
+    assert_eq!(stack.replicas("digits"), [] as [Value; 0], "nothing of that wakes it");
+    assert_eq!(stack.pool()["claimed"], 0);
 }
 
 #[test]
