@@ -1,15 +1,19 @@
-//! What becomes of a request, counted once, when the last byte of its answer has left or the client has.
+//! What becomes of a request, counted once: when its answer has arrived whole from the replica, or will not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_policy::{Device, Moment};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use poolctl_runtime::Clock;
 
 use crate::caller::CallerPermit;
+use crate::demand::Fault;
 use crate::error::{Error, Reason};
 use crate::inference::Wake;
 use crate::model::{Model, Place};
+use crate::upstream::ConnectionError;
+use crate::verdict::{self, Beginning};
 
 /// The code under which a request is counted whose client left: nginx's, since HTTP has none.
 const CLIENT_GONE: u16 = 499;
@@ -17,8 +21,8 @@ const CLIENT_GONE: u16 = 499;
 /// The reason under which such a request is counted.
 const CLIENT_GONE_REASON: &str = "client-gone";
 
-/// The account of one request to a model. It lives in the answer's body; dropped before the answer is complete, it counts
-/// the client as gone.
+/// The account of one request to a model. It lives in the answer's body until the replica has sent that, however slowly
+/// the client takes it; dropped before, it counts the client as gone.
 pub(crate) struct Account {
     clock: Clock,
     started: Moment,
@@ -29,6 +33,8 @@ pub(crate) struct Account {
     place: Option<Place>,
     /// Whether the model counts the request among those it has.
     is_present: bool,
+    /// When the answer was complete; asked for once.
+    completed: Option<Moment>,
     _caller: Option<CallerPermit>,
 }
 
@@ -54,6 +60,7 @@ impl Account {
             reason: CLIENT_GONE_REASON,
             place: None,
             is_present,
+            completed: None,
             _caller: caller,
         }
     }
@@ -69,39 +76,106 @@ impl Account {
         self.reason = error.reason().as_str();
     }
 
-    /// A replica answers; its slot stays taken until [`Account::complete`] or the end of the account.
-    pub(crate) fn relay(&mut self, place: Place, status: StatusCode, reason: &'static str) -> Answer {
+    /// A replica answers; its slot stays taken until the account closes.
+    pub(crate) fn relay(&mut self, place: Place, reason: &'static str, beginning: Beginning) -> Answer {
         self.device = Some(place.replica().spec.device);
         self.place = Some(place);
-        Answer { status, reason }
+        Answer { reason, beginning }
     }
 
     /// The last byte has arrived from the replica.
-    pub(crate) fn complete(&mut self, answer: Answer) {
-        self.status = answer.status;
-        self.reason = answer.reason;
-        self.place = None;
+    pub(crate) fn complete(mut self, answer: Answer) {
+        let Beginning { size, latency, status, .. } = answer.beginning;
+        self.set_outcome(status, answer.reason);
+        let now = self.now();
+        self.completed = Some(now);
+        let Some(place) = &self.place else { return };
+        if verdict::is_fault(status) {
+            self.model.record_failure(place, size, latency, now);
+        } else if status.is_success() {
+            self.model.record_served(place, size, latency, now);
+        } else {
+            // What a refusal took says nothing of what a run takes.
+            self.model.record_refused(place);
+        }
     }
 
-    /// The answer ends early, through no fault of the client.
-    pub(crate) fn break_off(&mut self, answer: Answer, reason: Reason) {
-        self.status = answer.status;
-        self.reason = reason.as_str();
-        self.place = None;
+    /// The answer ends early, through the client's doing.
+    pub(crate) fn break_off(mut self, answer: Answer, error: &Error) {
+        self.set_outcome(answer.beginning.status, error.reason().as_str());
+    }
+
+    /// The replica broke its answer off: what a client is told that has nothing of it.
+    pub(crate) fn lose(&mut self, answer: Answer, broken: &ConnectionError) -> Error {
+        self.set_outcome(answer.beginning.status, Reason::ReplicaLost.as_str());
+        let now = self.now();
+        let mut name = String::new();
+        if let Some(place) = &self.place {
+            let Beginning { size, sent, .. } = answer.beginning;
+            self.model.record_failure(place, size, now.saturating_since(sent), now);
+            self.model.report_fault(place.replica(), Fault::Unreachable);
+            name.clone_from(&place.replica().spec.name);
+        }
+        Error::ReplicaLost { replica: name, detail: broken.to_string() }
+    }
+
+    /// The deadline passed before the answer was complete; for how long the replica had said nothing, if it was waited for.
+    pub(crate) fn pass_deadline(mut self, answer: Answer, silence: Option<Duration>) {
+        self.set_outcome(answer.beginning.status, Reason::Deadline.as_str());
+        let now = self.now();
+        if let Some(place) = self.failing_place(answer, silence) {
+            self.model.record_failure(place, answer.beginning.size, now.saturating_since(answer.beginning.sent), now);
+        }
+    }
+
+    /// The client left before the answer was complete; `silence` as above.
+    pub(crate) fn leave(self, answer: Answer, silence: Option<Duration>) {
+        if let Some(place) = self.failing_place(answer, silence) {
+            // How long it would have taken is not known: the predicted times stay as they are.
+            self.model.count_failure(place.replica(), self.now());
+        }
+    }
+
+    /// The place, if what is known of the answer speaks against its replica.
+    fn failing_place(&self, answer: Answer, silence: Option<Duration>) -> Option<&Place> {
+        let place = self.place.as_ref()?;
+        let fails =
+            verdict::is_fault(answer.beginning.status) || silence.is_some_and(|silence| place.is_overdue(silence));
+        fails.then_some(place)
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    const fn set_outcome(&mut self, status: StatusCode, reason: &'static str) {
+        self.status = status;
+        self.reason = reason;
     }
 }
 
-/// Status and reason of an answer that is being relayed.
+/// An answer that is being relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
     pub(crate) reason: &'static str,
+    pub(crate) beginning: Beginning,
+}
+
+impl Answer {
+    /// What the answer's trailers add: over gRPC a call may fail after its answer began.
+    pub(crate) fn end_with(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = verdict::failed_call(trailers) {
+            self.beginning.status = status;
+            self.reason = verdict::reason(status, trailers);
+        }
+    }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
+        self.place = None;
         self.model.metrics.count(self.device, self.status, self.reason);
-        let now = self.clock.now();
+        let now = self.completed.unwrap_or_else(|| self.now());
         if self.is_present {
             self.model.depart(now);
         }

@@ -8,7 +8,7 @@ use gateway_policy::retry::Failure;
 use gateway_policy::{Moment, SizeBucket};
 use http::header::{EXPECT, HOST, TE};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 
 use crate::body::UpstreamBody;
 use crate::error::{Error, Reason};
@@ -18,6 +18,7 @@ use crate::replica::Replica;
 use crate::respond::{Protocol, REASON, REVISION};
 use crate::upload::{Payload, RequestBody, Upload};
 use crate::upstream::{H1Connection, RequestHead, UpstreamError};
+use crate::verdict::{Beginning, meaning};
 
 /// Longest wait for `100 Continue`; a client need not wait for ever (RFC 9110, section 10.1.1).
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ impl Inference {
         place: &Place,
         size: SizeBucket,
         sent: Moment,
-    ) -> Result<Response<UpstreamBody>, Refused> {
+    ) -> Result<(Response<UpstreamBody>, Beginning), Refused> {
         let replica = place.replica();
         let mut exchange = pin!(self.exchange(replica, payload));
         let outcome = match payload {
@@ -49,18 +50,11 @@ impl Inference {
         let latency = now.saturating_since(sent);
         match outcome {
             Ok(response) => {
-                if let Some(refused) = sentinel(&response) {
-                    return Err(refused);
+                let status = meaning(self.protocol, response.status(), response.headers());
+                match sentinel(status, response.headers()) {
+                    Some(refused) => Err(refused),
+                    None => Ok((response, Beginning { size, sent, latency, status })),
                 }
-                if is_fault(response.status()) {
-                    self.model.record_failure(place, size, latency, now);
-                } else if response.status().is_success() {
-                    self.model.record_served(place, size, latency, now);
-                } else {
-                    // What a refusal took says nothing of what a run takes.
-                    self.model.record_refused(place);
-                }
-                Ok(response)
             }
             Err(error) => {
                 if payload.failure().is_none() {
@@ -171,19 +165,12 @@ async fn opening_late<F: Future>(upload: &Upload, mut exchange: Pin<&mut F>) -> 
     exchange.await
 }
 
-/// Whether an answer speaks against the replica. What a caller can bring about, by its own deadline or by asking for what
-/// no replica has, does not.
-fn is_fault(status: StatusCode) -> bool {
-    status.is_server_error() && status != StatusCode::GATEWAY_TIMEOUT && status != StatusCode::NOT_IMPLEMENTED
-}
-
 /// Whether an answer says that the request was not run, so that another replica may get it.
-fn sentinel(response: &Response<UpstreamBody>) -> Option<Refused> {
-    let status = response.status();
+fn sentinel(status: StatusCode, headers: &HeaderMap) -> Option<Refused> {
     if status != StatusCode::MISDIRECTED_REQUEST && status != StatusCode::SERVICE_UNAVAILABLE {
         return None;
     }
-    let reason = response.headers().get(REASON)?.as_bytes();
+    let reason = headers.get(REASON)?.as_bytes();
     let (failure, reason) = match (status, reason) {
         (StatusCode::MISDIRECTED_REQUEST, b"misdirected") => (Failure::Misdirected, Reason::Misdirected),
         (StatusCode::SERVICE_UNAVAILABLE, b"replica-busy") => (Failure::Busy, Reason::ReplicaBusy),

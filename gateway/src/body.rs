@@ -4,34 +4,34 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
+use gateway_policy::Moment;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::account::{Account, Answer};
-use crate::error::Reason;
+use crate::error::Error;
 use crate::timer::Timer;
+use crate::upload::Upload;
 use crate::upstream::{ConnectionError, H1Body};
 
 /// How much of an answer is read before its head is passed on, as far as it is there already. Most answers are there
 /// whole: their replica is free at once, however slowly their client reads.
 const READ_AHEAD_BYTES: usize = 64 << 10;
 
-/// The body of an answer: the gateway's own, or a replica's with the request's account, which closes with the last byte.
+/// The body of an answer: the gateway's own, or a replica's; while that comes it has the request's account.
 ///
 /// An enum instead of a boxed trait object: the warm path allocates nothing for it.
 pub(crate) enum ResponseBody {
     Own(Option<Bytes>),
     /// The gateway's own message of gRPC, followed by trailers that say it succeeded.
     OwnGrpc(VecDeque<Frame<Bytes>>),
-    /// A replica's body of which nothing more is to come.
-    Arrived {
-        ahead: Ahead,
-        _account: Account,
-    },
+    /// A replica's body that is there whole.
+    Arrived(Ahead),
     Relayed(Relayed),
 }
 
@@ -51,8 +51,6 @@ pub(crate) struct Ahead {
     first: Option<Frame<Bytes>>,
     rest: VecDeque<Frame<Bytes>>,
     bytes: usize,
-    /// Why nothing follows, if that is not the end.
-    broken: Option<ConnectionError>,
 }
 
 /// A replica's body on its way to the client.
@@ -61,23 +59,27 @@ pub(crate) struct Ahead {
 /// has not arrived is shared with a task that ends it at the deadline.
 pub(crate) struct Relayed {
     ahead: Ahead,
-    /// Empty once this is dropped.
-    rest: Arc<Mutex<Option<Rest>>>,
+    rest: Arc<Mutex<Rest>>,
     watcher: AbortHandle,
 }
 
-/// What of a replica's body has not arrived, with the request's account.
+/// What of a replica's body has not arrived.
+#[derive(Default)]
 struct Rest {
-    stage: Stage,
-    account: Account,
-    answer: Answer,
+    coming: Option<Coming>,
+    past_deadline: bool,
     reader: Option<Waker>,
 }
 
-enum Stage {
-    Coming(UpstreamBody),
-    Ended,
-    PastDeadline,
+/// A body that a replica is sending.
+struct Coming {
+    upstream: UpstreamBody,
+    account: Account,
+    answer: Answer,
+    /// The request's body, if it was streamed: it may not have left yet, and how that ends is its client's doing.
+    upload: Option<Upload>,
+    /// Since when nothing has come that was waited for.
+    silent_since: Option<Moment>,
 }
 
 /// A body as it arrives over either protocol.
@@ -99,127 +101,170 @@ pub(crate) enum RelayError {
 
 impl ResponseBody {
     /// Passes a replica's body on until `deadline`.
-    pub(crate) fn relay(mut upstream: UpstreamBody, mut account: Account, answer: Answer, deadline: Timer) -> Self {
+    ///
+    /// # Errors
+    /// It broke off, and the client has nothing of it.
+    pub(crate) fn relay(
+        mut upstream: UpstreamBody,
+        mut account: Account,
+        mut answer: Answer,
+        upload: Option<Upload>,
+        deadline: Timer,
+    ) -> Result<Self, Error> {
         let mut ahead = Ahead::default();
         // The next poll, by hyper, leaves the waker that counts.
-        ahead.fill(&mut upstream, &mut Context::from_waker(Waker::noop()));
-        if ahead.broken.is_some() {
-            account.break_off(answer, Reason::ReplicaLost);
-            return Self::Arrived { ahead, _account: account };
+        if let Err(broken) = ahead.fill(&mut upstream, &mut answer, &mut Context::from_waker(Waker::noop())) {
+            let error = match upload.and_then(|upload| upload.failure()) {
+                Some(error) => error,
+                None => account.lose(answer, &broken),
+            };
+            account.refuse(&error);
+            return Err(error);
         }
         if upstream.is_end_stream() {
             account.complete(answer);
-            return Self::Arrived { ahead, _account: account };
+            return Ok(Self::Arrived(ahead));
         }
-        let rest = Rest { stage: Stage::Coming(upstream), account, answer, reader: None };
-        let rest = Arc::new(Mutex::new(Some(rest)));
+        let coming = Coming { upstream, account, answer, upload, silent_since: None };
+        let rest = Rest { coming: Some(coming), ..Rest::default() };
+        let rest = Arc::new(Mutex::new(rest));
         let watched = Arc::clone(&rest);
         let watcher = tokio::spawn(async move {
             deadline.await;
-            if let Some(rest) = &mut *watched.lock() {
-                rest.pass_deadline();
-            }
+            watched.lock().pass_deadline();
         });
-        Self::Relayed(Relayed { ahead, rest, watcher: watcher.abort_handle() })
+        Ok(Self::Relayed(Relayed { ahead, rest, watcher: watcher.abort_handle() }))
     }
 }
 
 impl Ahead {
     /// Takes what is there already.
-    fn fill(&mut self, upstream: &mut UpstreamBody, cx: &mut Context<'_>) {
+    fn fill(
+        &mut self,
+        upstream: &mut UpstreamBody,
+        answer: &mut Answer,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
         while self.bytes < READ_AHEAD_BYTES && !upstream.is_end_stream() {
             match upstream.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.bytes += frame.data_ref().map_or(0, Bytes::len);
+                    if let Some(trailers) = frame.trailers_ref() {
+                        answer.end_with(trailers);
+                    }
                     match self.first {
                         None => self.first = Some(frame),
                         Some(_) => self.rest.push_back(frame),
                     }
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    self.broken = Some(error);
-                    return;
-                }
-                Poll::Ready(None) | Poll::Pending => return,
+                Poll::Ready(Some(Err(error))) => return Err(error),
+                Poll::Ready(None) | Poll::Pending => break,
             }
         }
+        Ok(())
     }
 
-    fn next(&mut self) -> Option<Result<Frame<Bytes>, RelayError>> {
-        let frame = self.first.take().or_else(|| self.rest.pop_front());
-        match frame {
-            Some(frame) => {
-                self.bytes -= frame.data_ref().map_or(0, Bytes::len);
-                Some(Ok(frame))
-            }
-            None => self.broken.take().map(|error| Err(error.into())),
-        }
-    }
-
-    /// Of a body of which nothing more is to come.
-    fn size_hint(&self) -> SizeHint {
-        match self.broken {
-            None => SizeHint::with_exact(self.bytes as u64),
-            Some(_) => SizeHint::default(),
-        }
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let frame = self.first.take().or_else(|| self.rest.pop_front())?;
+        self.bytes -= frame.data_ref().map_or(0, Bytes::len);
+        Some(frame)
     }
 
     fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.is_empty() && self.broken.is_none()
+        self.first.is_none() && self.rest.is_empty()
     }
 }
 
 impl Rest {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
-        let upstream = match &mut self.stage {
-            Stage::Coming(upstream) => upstream,
-            Stage::Ended => return Poll::Ready(None),
-            Stage::PastDeadline => return Poll::Ready(Some(Err(RelayError::Deadline))),
+        let Some(coming) = &mut self.coming else {
+            return Poll::Ready(self.past_deadline.then_some(Err(RelayError::Deadline)));
         };
-        let polled = upstream.poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(_))) if !upstream.is_end_stream() => {}
-            Poll::Ready(Some(Ok(_)) | None) => {
-                self.account.complete(self.answer);
-                self.stage = Stage::Ended;
-            }
-            Poll::Ready(Some(Err(_))) => {
-                self.account.break_off(self.answer, Reason::ReplicaLost);
-                self.stage = Stage::Ended;
-            }
-            Poll::Pending => self.reader = Some(cx.waker().clone()),
+        let Poll::Ready(polled) = coming.poll_frame(cx) else {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let goes_on = matches!(polled, Some(Ok(_))) && !coming.upstream.is_end_stream();
+        if !goes_on && let Some(coming) = self.coming.take() {
+            coming.end(polled.as_ref().and_then(|polled| polled.as_ref().err()));
         }
-        polled.map_err(RelayError::from)
+        Poll::Ready(polled.map(|polled| polled.map_err(RelayError::from)))
     }
 
     /// Gives the replica back, and tells whoever reads.
     fn pass_deadline(&mut self) {
-        if matches!(self.stage, Stage::Coming(_)) {
-            self.stage = Stage::PastDeadline;
-            self.account.break_off(self.answer, Reason::Deadline);
+        if let Some(mut coming) = self.coming.take() {
+            self.past_deadline = true;
+            let silence = coming.silence();
+            coming.account.pass_deadline(coming.answer, silence);
             self.reader.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Coming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ConnectionError>>> {
+        let polled = self.upstream.poll_frame(cx);
+        match &polled {
+            Poll::Pending => {
+                self.silent_since.get_or_insert_with(|| self.account.now());
+            }
+            Poll::Ready(polled) => {
+                self.silent_since = None;
+                if let Some(Ok(frame)) = polled
+                    && let Some(trailers) = frame.trailers_ref()
+                {
+                    self.answer.end_with(trailers);
+                }
+            }
+        }
+        polled
+    }
+
+    /// The last byte has come, or none will.
+    fn end(mut self, broken: Option<&ConnectionError>) {
+        match (broken, self.upload.and_then(|upload| upload.failure())) {
+            (None, _) => self.account.complete(self.answer),
+            (Some(_), Some(error)) => self.account.break_off(self.answer, &error),
+            (Some(broken), None) => drop(self.account.lose(self.answer, broken)),
+        }
+    }
+
+    /// For how long the replica has said nothing, though it had the whole request and somebody waited for the answer.
+    fn silence(&mut self) -> Option<Duration> {
+        let silence = self.account.now().saturating_since(self.silent_since?);
+        // Something may have come of which the reader has not taken notice yet.
+        if self.upstream.poll_frame(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return None;
+        }
+        match &self.upload {
+            None => Some(silence),
+            Some(upload) => upload.whole_for(silence),
         }
     }
 }
 
 impl Relayed {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
-        if let Some(frame) = self.ahead.next() {
-            return Poll::Ready(Some(frame));
+        match self.ahead.next() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.rest.lock().poll_frame(cx),
         }
-        self.rest.lock().as_mut().map_or(Poll::Ready(None), |rest| rest.poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        let ended = |rest: &Rest| matches!(rest.stage, Stage::Ended);
-        self.ahead.is_empty() && self.rest.lock().as_ref().is_none_or(ended)
+        if !self.ahead.is_empty() {
+            return false;
+        }
+        let rest = self.rest.lock();
+        rest.coming.is_none() && !rest.past_deadline
     }
 
     fn size_hint(&self) -> SizeHint {
         let ahead = self.ahead.bytes as u64;
-        match self.rest.lock().as_ref().map(|rest| &rest.stage) {
-            Some(Stage::Coming(upstream)) => {
-                let rest = upstream.size_hint();
+        match &*self.rest.lock() {
+            Rest { coming: Some(coming), .. } => {
+                let rest = coming.upstream.size_hint();
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(ahead));
                 if let Some(upper) = rest.upper() {
@@ -236,8 +281,11 @@ impl Drop for Relayed {
     fn drop(&mut self) {
         self.watcher.abort();
         // The client has left or has everything: the replica is free now, not when the watcher is gone.
-        let rest = self.rest.lock().take();
-        drop(rest);
+        let coming = self.rest.lock().coming.take();
+        if let Some(mut coming) = coming {
+            let silence = coming.silence();
+            coming.account.leave(coming.answer, silence);
+        }
     }
 }
 
@@ -272,7 +320,7 @@ impl Body for ResponseBody {
         match &mut *self {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::OwnGrpc(frames) => Poll::Ready(frames.pop_front().map(Ok)),
-            Self::Arrived { ahead, .. } => Poll::Ready(ahead.next()),
+            Self::Arrived(ahead) => Poll::Ready(ahead.next().map(Ok)),
             Self::Relayed(relayed) => relayed.poll_frame(cx),
         }
     }
@@ -281,7 +329,7 @@ impl Body for ResponseBody {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::OwnGrpc(frames) => frames.is_empty(),
-            Self::Arrived { ahead, .. } => ahead.is_empty(),
+            Self::Arrived(ahead) => ahead.is_empty(),
             Self::Relayed(relayed) => relayed.is_end_stream(),
         }
     }
@@ -290,7 +338,7 @@ impl Body for ResponseBody {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::OwnGrpc(_) => SizeHint::default(),
-            Self::Arrived { ahead, .. } => ahead.size_hint(),
+            Self::Arrived(ahead) => SizeHint::with_exact(ahead.bytes as u64),
             Self::Relayed(relayed) => relayed.size_hint(),
         }
     }

@@ -1,7 +1,9 @@
 //! One client connection, HTTP/1.1 or HTTP/2 with prior knowledge.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,12 +15,14 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use poolctl_runtime::lame_duck::{self, LAME_DUCK};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::gateway::Worker;
+use crate::owed::Owed;
 use crate::strict_http::{Bypass, StrictHttp};
 use crate::timer::SharedTimers;
 use crate::upload::Source;
@@ -111,9 +115,20 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(MAX_HEADER_LIST_BYTES);
+        let owed = Arc::new(Owed::default());
+        let service = hyper::service::service_fn(|request| {
+            let (answering, owed) = (service.call(request), Arc::clone(&owed));
+            async move { Ok::<_, Infallible>(answering.await?.map(|body| owed.note(body))) }
+        });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        // A first GOAWAY tells the client, and what it sent before it read that is still answered (RFC 9113, section 6.8).
-        drive(connection, &drain, Duration::ZERO, http2::Connection::graceful_shutdown).await
+        tokio::select! {
+            // A first GOAWAY tells the client, and what it sent before it read that is still answered (RFC 9113, section 6.8).
+            ended = drive(connection, &drain, Duration::ZERO, http2::Connection::graceful_shutdown) => ended,
+            () = owed.stalls(limits.answer_stall_timeout) => {
+                worker.inner.metrics.connections_stalled.inc();
+                return;
+            }
+        }
     } else {
         let connection = http1::Builder::new()
             .timer(SharedTimers(Arc::clone(&worker.timers)))
@@ -123,8 +138,17 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
         drive(connection, &drain, lame_duck, http1::Connection::graceful_shutdown).await
     };
     if let Err(error) = ended {
+        if is_stall(&error) {
+            worker.inner.metrics.connections_stalled.inc();
+        }
         tracing::debug!(%peer, %error, "a client connection broke");
     }
+}
+
+/// Whether the kernel ended a connection because its client took nothing, or was not there to take it.
+fn is_stall(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Polls a connection, and tells it to finish `lame_duck` after the drain has begun.
@@ -175,7 +199,7 @@ async fn over(drain: &Drain, patience: Duration) {
 }
 
 /// Whether the client starts with the preface of HTTP/2. Nothing is consumed.
-async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
+async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut start = [0; PREFACE_START.len()];
     let mut pause = SNIFF_PAUSE;
     loop {

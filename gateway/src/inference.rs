@@ -12,7 +12,7 @@ use gateway_policy::retry::{Body as Resend, Failure, Retry, may_retry};
 use gateway_policy::{Moment, Outcome, Refusal, SizeBucket, Ticket};
 use http::header::Entry;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Response, Version};
 
 use crate::account::Account;
 use crate::attempt::cause;
@@ -26,7 +26,8 @@ use crate::replica::Activation;
 use crate::respond::{DEVICE, Protocol, REASON, REPLICA, SERVER_TIMING, refusal};
 use crate::server_timing;
 use crate::timer::Timer;
-use crate::upload::{Payload, Source};
+use crate::upload::{Payload, Source, Upload};
+use crate::verdict::{self, Beginning};
 
 /// Whether a request may bring a model up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,9 @@ struct Admitted {
 /// A replica's answer, and how the request came to it.
 struct Answered {
     response: Response<UpstreamBody>,
+    beginning: Beginning,
+    /// Of the request's body, what is streamed.
+    upload: Option<Upload>,
     place: Place,
     held: Option<Duration>,
     timer: Timer,
@@ -140,7 +144,10 @@ impl Inference {
                 return Err(Error::Deadline(admitted.timeout));
             };
             let refused = match outcome {
-                Ok(response) => return Ok(Answered { response, place, held, timer: admitted.timer }),
+                Ok((response, beginning)) => {
+                    let Admitted { payload, timer, .. } = admitted;
+                    return Ok(Answered { response, beginning, upload: payload.into_upload(), place, held, timer });
+                }
                 Err(refused) => refused,
             };
             account.runs_on((refused.failure == Failure::Lost).then_some(place.replica().spec.device));
@@ -262,18 +269,23 @@ impl Inference {
         }
     }
 
-    /// Passes a replica's answer on.
+    /// Passes a replica's answer on, unless it breaks off before anything of it was.
     fn relay(&self, answered: Answered, mut account: Account) -> Response<ResponseBody> {
-        let Answered { response, place, held, timer } = answered;
+        let Answered { response, beginning, upload, place, held, timer } = answered;
         let replica = Arc::clone(place.replica());
+        let (mut parts, upstream) = response.into_parts();
+        let succeeds = beginning.status.is_success();
+        let reason = if succeeds { place.reason().as_str() } else { verdict::reason(beginning.status, &parts.headers) };
+        let answer = account.relay(place, reason, beginning);
+        let body = match ResponseBody::relay(upstream, account, answer, upload, timer) {
+            Ok(body) => body,
+            Err(error) => return refusal(&error, self.protocol),
+        };
         let first_use = replica.take_first_use();
         replica.record_answer();
-        let (mut parts, upstream) = response.into_parts();
         hop_by_hop::strip_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let headers = &mut parts.headers;
-        let reason =
-            if parts.status.is_success() { place.reason().as_str() } else { upstream_reason(parts.status, headers) };
         headers.insert(DEVICE, HeaderValue::from_static(replica.spec.device.as_str()));
         headers.insert(REASON, HeaderValue::from_static(reason));
         headers.insert(REPLICA, replica.name_header.clone());
@@ -287,8 +299,7 @@ impl Inference {
         if let (Some(held), Some(first_use)) = (held, first_use) {
             self.observe_cold_start(held, first_use);
         }
-        let answer = account.relay(place, parts.status, reason);
-        Response::from_parts(parts, ResponseBody::relay(upstream, account, answer, timer))
+        Response::from_parts(parts, body)
     }
 
     fn observe_cold_start(&self, held: Duration, activation: Activation) {
@@ -313,17 +324,4 @@ async fn within<F: Future>(timer: &mut Timer, mut future: Pin<&mut F>) -> Option
         Poll::Pending => Pin::new(&mut *timer).poll(cx).map(|()| None),
     })
     .await
-}
-
-/// The reason that a replica gave for an error, if it is one of the closed set. Without one, what the status says: servers
-/// that are not ours give none, and an operator is not to be called for a caller's mistake.
-fn upstream_reason(status: StatusCode, headers: &http::HeaderMap) -> &'static str {
-    let given = headers.get(REASON).map(HeaderValue::as_bytes);
-    let known = given.and_then(|given| Reason::ALL.into_iter().find(|reason| reason.as_str().as_bytes() == given));
-    match known {
-        Some(reason) => reason.as_str(),
-        None if status == StatusCode::PAYLOAD_TOO_LARGE => Reason::BodyTooLarge.as_str(),
-        None if status.is_client_error() => Reason::BadRequest.as_str(),
-        None => "upstream-error",
-    }
 }

@@ -24,6 +24,7 @@ mod listener;
 mod metrics;
 mod model;
 mod model_route;
+mod owed;
 mod pace;
 mod proxy;
 mod replica;
@@ -36,6 +37,7 @@ mod table;
 mod timer;
 mod upload;
 mod upstream;
+mod verdict;
 
 pub use demand::DemandTarget;
 pub use explain::{DeviceExplanation, ModelExplanation, ModelSnapshot, ReplicaSnapshot};

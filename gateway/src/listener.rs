@@ -50,11 +50,12 @@ impl Gateway {
     pub fn bind(&self, addr: SocketAddr) -> io::Result<Listeners> {
         // Sockets that share their port would also share it with another gateway: a plain one tells.
         drop(TcpListener::bind(addr)?);
-        let first = shared_socket(addr)?;
+        let stall = self.inner.settings.limits.answer_stall_timeout;
+        let first = shared_socket(addr, stall)?;
         let addr = first.local_addr()?;
         let mut sockets = vec![first];
         for _ in 1..self.inner.settings.threads {
-            sockets.push(shared_socket(addr)?);
+            sockets.push(shared_socket(addr, stall)?);
         }
         Ok(Listeners { sockets, addr })
     }
@@ -84,12 +85,16 @@ impl Gateway {
     }
 }
 
-fn shared_socket(addr: SocketAddr) -> io::Result<TcpListener> {
+/// A listening socket, one of several on its address. The kernel ends a connection whose client takes no byte for `stall`.
+fn shared_socket(addr: SocketAddr, stall: Duration) -> io::Result<TcpListener> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, true)?;
+    // Accepted connections inherit it: it costs none of them anything. 0 would leave it to the system.
+    let stall = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX).max(1);
+    sockopt::set_tcp_user_timeout(&socket, stall)?;
     rustix::net::bind(&socket, &addr)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     holders: Arc<Mutex<HashMap<(String, String), usize>>>,
     pub(crate) connections: IntGauge,
     pub(crate) connections_refused: IntCounter,
+    pub(crate) connections_stalled: IntCounter,
     pub(crate) demand_connected: IntGauge,
     pub(crate) demand_dropped: IntCounter,
     pub(crate) config_reloads_applied: IntCounter,
@@ -95,6 +96,10 @@ impl Metrics {
                 "kferving_gateway_connections_refused_total",
                 "Client connections closed because too many were open.",
             )?,
+            connections_stalled: IntCounter::new(
+                "kferving_gateway_connections_stalled_total",
+                "Client connections closed because their client took no byte of its answers for too long.",
+            )?,
             demand_connected: IntGauge::new(
                 "kferving_gateway_demand_connected",
                 "Whether the demand stream to the autoscaler is up.",
@@ -112,7 +117,7 @@ impl Metrics {
                 "Changed configurations that were refused.",
             )?,
         };
-        let families: [Box<dyn Collector>; 15] = [
+        let families: [Box<dyn Collector>; 16] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.duration.clone()),
             Box::new(metrics.hold_duration.clone()),
@@ -124,6 +129,7 @@ impl Metrics {
             Box::new(metrics.cold_start.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_refused.clone()),
+            Box::new(metrics.connections_stalled.clone()),
             Box::new(metrics.demand_connected.clone()),
             Box::new(metrics.demand_dropped.clone()),
             Box::new(metrics.config_reloads_applied.clone()),

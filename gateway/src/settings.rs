@@ -46,6 +46,10 @@ pub struct Limits {
     pub body_bytes_per_second: u64,
     /// How long a client may be slower than that: a pause or a bad moment of its network.
     pub body_grace: Duration,
+    /// Longest that a client may take no byte of an answer that is there for it, before its connection is closed: it would
+    /// keep its connection, and the memory of its answers, for as long as it likes. 30 s is half of nginx's `send_timeout`,
+    /// and as long as a request's body may be silent.
+    pub answer_stall_timeout: Duration,
     /// Longest that shutdown waits for requests in flight.
     pub drain_timeout: Duration,
     /// Longest that a request may stay held once shutdown began.
@@ -64,6 +68,7 @@ impl Default for Limits {
             body_idle_timeout: Duration::from_secs(30),
             body_bytes_per_second: 8 << 10,
             body_grace: Duration::from_secs(5),
+            answer_stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             held_drain_timeout: Duration::from_secs(5),
         }

@@ -116,7 +116,7 @@ impl Payload {
     pub(crate) fn whole_for(&self, took: Duration) -> Option<Duration> {
         match self {
             Self::Replayable(_) => Some(took),
-            Self::Streaming(upload) => upload.state.lock().whole_since.map(|since| since.elapsed().min(took)),
+            Self::Streaming(upload) => upload.whole_for(took),
         }
     }
 
@@ -124,7 +124,15 @@ impl Payload {
     pub(crate) fn failure(&self) -> Option<Error> {
         match self {
             Self::Replayable(_) => None,
-            Self::Streaming(upload) => upload.state.lock().failure.clone(),
+            Self::Streaming(upload) => upload.failure(),
+        }
+    }
+
+    /// What may still be on its way to the replica when that answers.
+    pub(crate) fn into_upload(self) -> Option<Upload> {
+        match self {
+            Self::Replayable(_) => None,
+            Self::Streaming(upload) => Some(upload),
         }
     }
 }
@@ -228,6 +236,16 @@ impl Upload {
     /// The next piece of the body.
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
         self.state.lock().poll_next(cx)
+    }
+
+    /// For how much of `took` the replica has had the whole body; `None` if it has not got it.
+    pub(crate) fn whole_for(&self, took: Duration) -> Option<Duration> {
+        self.state.lock().whole_since.map(|since| since.elapsed().min(took))
+    }
+
+    /// Why it stopped, if it did.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.state.lock().failure.clone()
     }
 
     /// Gives nothing out until [`Upload::open_gate`].

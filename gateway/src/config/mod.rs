@@ -96,6 +96,7 @@ struct FileLimits {
     body_idle_timeout: Option<String>,
     body_bytes_per_second: Option<u64>,
     body_grace: Option<String>,
+    answer_stall_timeout: Option<String>,
     drain_timeout: Option<String>,
     held_drain_timeout: Option<String>,
 }
@@ -219,6 +220,7 @@ impl FileLimits {
             body_idle_timeout: time(self.body_idle_timeout, "bodyIdleTimeout", default.body_idle_timeout)?,
             body_bytes_per_second: self.body_bytes_per_second.unwrap_or(default.body_bytes_per_second),
             body_grace: time(self.body_grace, "bodyGrace", default.body_grace)?,
+            answer_stall_timeout: time(self.answer_stall_timeout, "answerStallTimeout", default.answer_stall_timeout)?,
             drain_timeout: time(self.drain_timeout, "drainTimeout", default.drain_timeout)?,
             held_drain_timeout: time(self.held_drain_timeout, "heldDrainTimeout", default.held_drain_timeout)?,
         };

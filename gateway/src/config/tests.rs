@@ -10,7 +10,7 @@ models:
   replicas:
   - {url: 'http://127.0.0.1:9001', device: cpu, cost: 1.5, concurrency: 4}
   - {url: 'http://127.0.0.1:9002/', device: gpu}
-limits: {maxBodyBytes: 1024, callerConcurrency: 3, headerTimeout: 1.5s, bodyBytesPerSecond: 512, bodyGrace: 2s}
+limits: {maxBodyBytes: 1024, callerConcurrency: 3, headerTimeout: 1.5s, bodyBytesPerSecond: 512, bodyGrace: 2s, answerStallTimeout: 7s}
 ";
 
 #[test]
@@ -30,6 +30,7 @@ fn a_whole_file() {
     assert_eq!(config.limits.header_timeout, Duration::from_millis(1500));
     assert_eq!(config.limits.body_bytes_per_second, 512);
     assert_eq!(config.limits.body_grace, Duration::from_secs(2));
+    assert_eq!(config.limits.answer_stall_timeout, Duration::from_secs(7));
     assert_eq!(config.limits.hold_requests, Limits::default().hold_requests);
 }
 

@@ -297,7 +297,7 @@ impl Model {
 
     /// Counts a failure against a replica. One that keeps failing is ejected, and the autoscaler is asked to look at it: it
     /// may hang for good.
-    fn count_failure(&self, replica: &Replica, now: Moment) {
+    pub(crate) fn count_failure(&self, replica: &Replica, now: Moment) {
         let verdict = replica.health().record_failure(&gateway_policy::EjectionPolicy::default(), now);
         if let gateway_policy::Verdict::Ejected(until) = verdict {
             self.metrics.device(replica.spec.device).ejections.inc();

@@ -1,6 +1,6 @@
 //! HTTP/2 frames by hand (RFC 9113, RFC 7541), for what no honest client sends.
 
-#![allow(unreachable_pub, reason = "a module of a test binary")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::net::SocketAddr;
 
@@ -20,6 +20,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 /// HPACK's reference to the newest entry of the dynamic table: the static one has 61.
@@ -53,6 +54,11 @@ pub fn reset(stream: u32) -> Vec<u8> {
 
 pub fn ping() -> Vec<u8> {
     frame(PING, 0, 0, b"12345678")
+}
+
+/// Lets the gateway send so many bytes more on this stream.
+pub fn window_update(stream: u32, bytes: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
 }
 
 pub fn settings(values: &[(u16, u32)]) -> Vec<u8> {

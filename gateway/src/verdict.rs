@@ -1,0 +1,97 @@
+//! What an answer says of the request and of the replica that gives it.
+
+use std::time::Duration;
+
+use gateway_policy::{Moment, SizeBucket};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::error::Reason;
+use crate::respond::{Protocol, REASON};
+
+/// The outcome of a call of gRPC: among the headers of an answer that is nothing else, in the trailers of any other.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// What the beginning of an answer has shown. It is held for or against the replica when the answer has ended: one that
+/// breaks its answers off has not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    /// Of the request.
+    pub(crate) size: SizeBucket,
+    /// When the request was sent.
+    pub(crate) sent: Moment,
+    /// How long the answer's head took from then on.
+    pub(crate) latency: Duration,
+    /// What the answer means ([`meaning`]).
+    pub(crate) status: StatusCode,
+}
+
+/// The status that an answer means. Over gRPC a failed call is a 200 whose headers, or trailers, tell of the failure; the
+/// statuses are those that the gateway's own errors have over HTTP.
+pub(crate) fn meaning(protocol: Protocol, status: StatusCode, headers: &HeaderMap) -> StatusCode {
+    match protocol {
+        Protocol::Rest => status,
+        Protocol::Grpc => failed_call(headers).unwrap_or(status),
+    }
+}
+
+/// The status of a failed call of gRPC, if these headers or trailers tell of one.
+pub(crate) fn failed_call(headers: &HeaderMap) -> Option<StatusCode> {
+    match headers.get(GRPC_STATUS)?.as_bytes() {
+        b"0" => None,
+        // UNKNOWN, INTERNAL, DATA_LOSS
+        b"2" | b"13" | b"15" => Some(StatusCode::INTERNAL_SERVER_ERROR),
+        b"4" => Some(StatusCode::GATEWAY_TIMEOUT),
+        b"5" => Some(StatusCode::NOT_FOUND),
+        b"8" => Some(StatusCode::TOO_MANY_REQUESTS),
+        b"12" => Some(StatusCode::NOT_IMPLEMENTED),
+        b"14" => Some(StatusCode::SERVICE_UNAVAILABLE),
+        _ => Some(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// Whether an answer of this meaning speaks against the replica. What a caller can bring about, by its own deadline or by
+/// asking for what no replica has, does not.
+pub(crate) fn is_fault(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::GATEWAY_TIMEOUT && status != StatusCode::NOT_IMPLEMENTED
+}
+
+/// The reason that a replica gave for an error, if it is one of the closed set. Without one, what the status says: servers
+/// that are not ours give none, and an operator is not to be called for a caller's mistake.
+pub(crate) fn reason(status: StatusCode, headers: &HeaderMap) -> &'static str {
+    let given = headers.get(REASON).map(HeaderValue::as_bytes);
+    let known = given.and_then(|given| Reason::ALL.into_iter().find(|reason| reason.as_str().as_bytes() == given));
+    match known {
+        Some(reason) => reason.as_str(),
+        None if status == StatusCode::PAYLOAD_TOO_LARGE => Reason::BodyTooLarge.as_str(),
+        None if status.is_client_error() => Reason::BadRequest.as_str(),
+        None => "upstream-error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(status: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static(status))])
+    }
+
+    #[test]
+    fn a_call_of_grpc_means_what_its_status_says() {
+        let means = |status| meaning(Protocol::Grpc, StatusCode::OK, &headers(status)).as_u16();
+        let expected =
+            [("0", 200), ("2", 500), ("3", 400), ("4", 504), ("12", 501), ("13", 500), ("14", 503), ("x", 400)];
+        for (status, meaning) in expected {
+            assert_eq!(means(status), meaning, "grpc-status {status}");
+        }
+        assert_eq!(meaning(Protocol::Grpc, StatusCode::OK, &HeaderMap::new()), StatusCode::OK);
+        assert_eq!(meaning(Protocol::Rest, StatusCode::OK, &headers("13")), StatusCode::OK, "no call of gRPC");
+    }
+
+    #[test]
+    fn what_a_caller_can_bring_about_is_no_fault() {
+        for (status, fault) in [(200, false), (400, false), (500, true), (501, false), (503, true), (504, false)] {
+            assert_eq!(is_fault(StatusCode::from_u16(status).unwrap()), fault, "{status}");
+        }
+    }
+}
