@@ -3,16 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::error::Error;
 use crate::model::{Model, ModelKey};
 use crate::route::host_labels;
 
+/// Names that operators give: nobody can send colliding ones into it, so that a fast hash will do.
+type ByName<T> = HashMap<String, T, RandomState>;
+
 /// All models: an immutable snapshot.
 #[derive(Default)]
 pub(crate) struct Table {
-    namespaces: HashMap<String, Namespace>,
+    namespaces: ByName<Namespace>,
     /// By bare name; each list is sorted by namespace.
-    names: HashMap<String, Vec<Arc<Model>>>,
+    names: ByName<Vec<Arc<Model>>>,
     /// In the order of the catalogue.
     sorted: BTreeMap<ModelKey, Arc<Model>>,
 }
@@ -21,7 +26,7 @@ pub(crate) struct Table {
 #[derive(Default)]
 struct Namespace {
     name: String,
-    models: HashMap<String, Arc<Model>>,
+    models: ByName<Arc<Model>>,
 }
 
 /// Where a request's `Host` points.

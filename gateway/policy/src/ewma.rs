@@ -65,8 +65,13 @@ impl ServiceTimes {
     #[must_use]
     pub fn estimate(&self, size: SizeBucket, now: Moment) -> Duration {
         let penalty = self.cells[size.index()].penalty.reading();
+        let base = self.base(size);
+        // As almost always.
+        if penalty.value <= 0.0 {
+            return base;
+        }
         let penalty = f64::from(penalty.value) * remaining(penalty.age(now));
-        self.base(size).saturating_add(Duration::from_micros(penalty as u64))
+        base.saturating_add(Duration::from_micros(penalty as u64))
     }
 
     /// Whether a request of this size class has been answered.

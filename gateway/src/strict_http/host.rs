@@ -2,6 +2,7 @@
 
 use http::header::{HOST, HeaderMap};
 use http::{HeaderValue, Uri};
+use memchr::memchr;
 
 use super::violation::Violation;
 
@@ -25,10 +26,10 @@ impl<'a> Authority<'a> {
             address.parse::<std::net::Ipv6Addr>().ok()?;
             text.split_at(end + 1)
         } else {
-            let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
+            let end = memchr(b':', text).unwrap_or(text.len());
             let (host, port) = text.split_at(end);
-            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-            if host.is_empty() || !host.iter().all(is_name) {
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+            if host.is_empty() || !all(host, is_name) {
                 return None;
             }
             (host, port)
@@ -59,7 +60,7 @@ pub(super) fn check_target<'a>(target: &'a [u8], method: &str) -> Result<Option<
         return Err(Violation::TargetTooLong);
     }
     // No spaces or controls, nothing beyond ASCII, and no fragment, which is never sent.
-    if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#') {
+    if !all(target, |byte| matches!(byte, 0x21..=0x7e) && byte != b'#') {
         return Err(Violation::Target);
     }
     match target {
@@ -67,6 +68,11 @@ pub(super) fn check_target<'a>(target: &'a [u8], method: &str) -> Result<Option<
         b"*" if method == "OPTIONS" => Ok(None),
         _ => absolute(target).map(Some).ok_or(Violation::Target),
     }
+}
+
+/// Whether all bytes pass. None is passed over early, so that the compiler can look at many at a time.
+fn all(bytes: &[u8], passes: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |all, byte| all & passes(*byte))
 }
 
 fn absolute(target: &[u8]) -> Option<Authority<'_>> {
