@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::plot::{Axis, Chart, Curve, Mark, Scale, Unit};
     use crate::record::Recorder;
-    use crate::report::Verdict;
+    use crate::report::{Standing, Verdict};
     use std::time::Duration;
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
         recorder.success(Duration::from_millis(4));
         report.series.push(recorder.series("pool 4", "digits", Duration::from_secs(1)));
         report.ratio("pool_0_to_pool_4", 12.5);
-        report.verdicts.push(Verdict::budget("p50 ≤ 10 ms", false, "11 ms"));
+        report.verdicts.push(Verdict::budget("p50 ≤ 10 ms", Standing::Failed, "11 ms"));
         let plot = Plot::Chart(Chart {
             title: "First byte".to_owned(),
             caption: "lower is better".to_owned(),

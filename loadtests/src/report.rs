@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::machine::Machine;
 
@@ -80,6 +80,38 @@ pub enum Kind {
     Budget,
 }
 
+/// How it went with what was promised. JSON has `true` for the first and `false` for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// What was seen keeps it.
+    Held,
+    /// What was seen does not keep it.
+    Failed,
+    /// Nothing was measured that could keep it or not.
+    Unseen,
+}
+
+impl Standing {
+    /// The same where there are samples: over none, zeros stand where the figures would, and they say nothing.
+    #[must_use]
+    pub const fn over(self, samples: u64) -> Self {
+        if samples == 0 { Self::Unseen } else { self }
+    }
+}
+
+/// A condition on what was measured.
+impl From<bool> for Standing {
+    fn from(holds: bool) -> Self {
+        if holds { Self::Held } else { Self::Failed }
+    }
+}
+
+impl Serialize for Standing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(*self == Self::Held)
+    }
+}
+
 /// Whether a promise held.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
@@ -88,7 +120,8 @@ pub struct Verdict {
     /// What was promised.
     pub promise: String,
     /// Whether it held.
-    pub held: bool,
+    #[serde(rename = "held")]
+    pub standing: Standing,
     /// What was seen.
     pub seen: String,
 }
@@ -96,24 +129,31 @@ pub struct Verdict {
 impl Verdict {
     /// A verdict on correctness.
     #[must_use]
-    pub fn promise(promise: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
-        Self { kind: Kind::Promise, promise: promise.into(), held, seen: seen.into() }
+    pub fn promise(promise: impl Into<String>, standing: Standing, seen: impl Into<String>) -> Self {
+        Self { kind: Kind::Promise, promise: promise.into(), standing, seen: seen.into() }
     }
 
     /// A verdict on speed or size.
     #[must_use]
-    pub fn budget(promise: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
-        Self { kind: Kind::Budget, promise: promise.into(), held, seen: seen.into() }
+    pub fn budget(promise: impl Into<String>, standing: Standing, seen: impl Into<String>) -> Self {
+        Self { kind: Kind::Budget, promise: promise.into(), standing, seen: seen.into() }
     }
 
     /// The verdict in a word.
     #[must_use]
     pub const fn word(&self) -> &'static str {
-        match (self.held, self.kind) {
-            (true, _) => "held",
-            (false, Kind::Promise) => "broken",
-            (false, Kind::Budget) => "missed",
+        match (self.standing, self.kind) {
+            (Standing::Held, _) => "held",
+            (Standing::Unseen, _) => "unseen",
+            (Standing::Failed, Kind::Promise) => "broken",
+            (Standing::Failed, Kind::Budget) => "missed",
         }
+    }
+
+    /// Whether it was measured and held.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.standing == Standing::Held
     }
 }
 
@@ -158,10 +198,10 @@ impl Report {
         self.series.iter().find(|series| series.name == name)
     }
 
-    /// Whether no verdict of this kind is broken.
+    /// Whether every verdict of this kind was measured and held.
     #[must_use]
     pub fn holds(&self, kind: Kind) -> bool {
-        self.verdicts.iter().all(|verdict| verdict.held || verdict.kind != kind)
+        self.verdicts.iter().all(|verdict| verdict.is_held() || verdict.kind != kind)
     }
 }
 
@@ -206,6 +246,19 @@ mod tests {
     }
 
     #[test]
+    fn zeros_over_no_samples_hold_nothing() {
+        let mut report = Report::begin("idle", 1);
+        let fast = Standing::from(0.0 <= 150.0);
+        report.verdicts.push(Verdict::budget("fast", fast.over(1), "0 ms"));
+        assert!(report.holds(Kind::Budget));
+        report.verdicts.push(Verdict::budget("fast", fast.over(0), "0 ms"));
+        assert_eq!(report.verdicts[1].word(), "unseen");
+        assert!(!report.holds(Kind::Budget) && report.holds(Kind::Promise));
+        let json = serde_json::to_value(&report.verdicts).unwrap();
+        assert_eq!([&json[0]["held"], &json[1]["held"]], [true, false]);
+    }
+
+    #[test]
     fn the_json_has_the_documented_fields() {
         let mut report = Report::begin("herd", 1);
         report.started = "2026-01-31T09:30:00Z".to_owned();
@@ -231,7 +284,7 @@ mod tests {
         report.ratio("answered", 2.0 / 3.0);
         report.ratio("by_zero", f64::INFINITY);
         report.figure("replica_seconds", 1.23456);
-        report.verdicts.push(Verdict::promise("none is lost", true, "3 of 3 answered"));
+        report.verdicts.push(Verdict::promise("none is lost", Standing::Held, "3 of 3 answered"));
         insta::assert_json_snapshot!(report);
     }
 }

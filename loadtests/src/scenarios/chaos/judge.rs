@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::killer::Kill;
 use crate::outcome::Outcome;
-use crate::report::Verdict;
+use crate::report::{Standing, Verdict};
 use crate::table::time;
 
 /// Failures that a kill explains.
@@ -34,11 +34,15 @@ pub(super) fn judge(outcomes: &[Outcome], sent: usize, kills: &[Kill]) -> Vec<Ve
         })
         .collect();
     vec![
-        Verdict::promise("processes were killed", !kills.is_empty(), format!("{} SIGKILLs", kills.len())),
-        Verdict::promise("every request ends", outcomes.len() == sent, format!("{} of {sent}", outcomes.len())),
+        Verdict::promise("processes were killed", (!kills.is_empty()).into(), format!("{} SIGKILLs", kills.len())),
+        Verdict::promise(
+            "every request ends",
+            Standing::from(outcomes.len() == sent).over(sent as u64),
+            format!("{} of {sent}", outcomes.len()),
+        ),
         Verdict::promise(
             "only requests in flight on a killed process fail",
-            unexplained.is_empty(),
+            Standing::from(unexplained.is_empty()).over(sent as u64),
             match unexplained.first() {
                 None => format!("{failed} failed, all of them in flight on a killed process"),
                 Some(first) => {
@@ -55,7 +59,7 @@ pub(super) fn refilled(whole: &anyhow::Result<Duration>) -> Verdict {
         Ok(after) => format!("whole {} after the load", time(after.as_secs_f64() * 1e6)),
         Err(error) => format!("{error:#}"),
     };
-    Verdict::promise("models and pool are whole again", whole.is_ok(), seen)
+    Verdict::promise("models and pool are whole again", whole.is_ok().into(), seen)
 }
 
 #[cfg(test)]
@@ -92,7 +96,7 @@ mod tests {
     fn broken(outcomes: &[Outcome], sent: usize, kills: &[Kill]) -> Vec<String> {
         judge(outcomes, sent, kills)
             .into_iter()
-            .filter(|verdict| !verdict.held)
+            .filter(|verdict| !verdict.is_held())
             .map(|verdict| verdict.promise)
             .collect()
     }
@@ -127,12 +131,14 @@ mod tests {
     #[test]
     fn a_lost_request_or_a_run_without_kills_proves_nothing() {
         assert_eq!(broken(&[outcome(200, None, 1, 2)], 2, &kills()), ["every request ends"]);
-        assert_eq!(broken(&[], 0, &[]), ["processes were killed"]);
+        let without_kills = broken(&[outcome(200, None, 1, 2)], 1, &[]);
+        assert_eq!(without_kills, ["processes were killed"]);
+        assert_eq!(broken(&[], 0, &[]).len(), 3);
     }
 
     #[test]
     fn a_pool_that_stays_short_breaks_its_promise() {
-        assert!(refilled(&Ok(ms(5))).held);
-        assert!(!refilled(&Err(anyhow::anyhow!("short"))).held);
+        assert!(refilled(&Ok(ms(5))).is_held());
+        assert!(!refilled(&Err(anyhow::anyhow!("short"))).is_held());
     }
 }

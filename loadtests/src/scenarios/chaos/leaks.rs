@@ -64,17 +64,17 @@ impl Leaks {
         [
             Verdict::promise(
                 "no process is left over",
-                self.strange_children.is_empty(),
+                self.strange_children.is_empty().into(),
                 format!("{:?} unknown to the status or not waited for", self.strange_children),
             ),
             Verdict::promise(
                 "no socket is left over",
-                self.dead_sockets == 0,
+                (self.dead_sockets == 0).into(),
                 format!("{} whose other side is gone", self.dead_sockets),
             ),
             Verdict::promise(
                 "gauges are back to 0",
-                self.gauges.is_empty(),
+                self.gauges.is_empty().into(),
                 if self.gauges.is_empty() { GAUGES.join(", ") } else { format!("{:?}", self.gauges) },
             ),
         ]
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn each_leftover_breaks_its_promise() {
-        let held = |leaks: Leaks| leaks.verdicts().map(|verdict| verdict.held);
+        let held = |leaks: Leaks| leaks.verdicts().map(|verdict| verdict.is_held());
         assert_eq!(held(Leaks::default()), [true; 3]);
         assert_eq!(held(Leaks { strange_children: BTreeSet::from([7]), ..Leaks::default() }), [false, true, true]);
         assert_eq!(held(Leaks { dead_sockets: 1, ..Leaks::default() }), [true, false, true]);

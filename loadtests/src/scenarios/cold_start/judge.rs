@@ -2,7 +2,7 @@
 
 use super::Seen;
 use crate::plot::Segment;
-use crate::report::{Report, Verdict};
+use crate::report::{Report, Standing, Verdict};
 use crate::table::time;
 
 /// First byte from zero with a pool, median and 99th percentile.
@@ -16,12 +16,12 @@ pub(super) fn compare(all: &[Seen], report: &mut Report) {
         let answered = seen.single.ended() + seen.burst.ended() - errors;
         report.verdicts.push(Verdict::promise(
             format!("pool {}: every request is answered", seen.pool),
-            errors == 0,
+            Standing::from(errors == 0).over(seen.single.ended() + seen.burst.ended()),
             format!("{answered} answered, {errors} not"),
         ));
         report.verdicts.push(Verdict::promise(
             format!("pool {}: every sample is a cold start", seen.pool),
-            seen.not_cold == 0,
+            Standing::from(seen.not_cold == 0).over(seen.single.ended()),
             format!("{} warm of {}", seen.not_cold, seen.single.ended()),
         ));
     }
@@ -29,7 +29,7 @@ pub(super) fn compare(all: &[Seen], report: &mut Report) {
         let (p50, p99) = (seen.single.latency.quantile_us(0.5), seen.single.latency.quantile_us(0.99));
         report.verdicts.push(Verdict::budget(
             format!("pool {}: p50 ≤ {}, p99 ≤ {}", seen.pool, time(BUDGET_P50_US), time(BUDGET_P99_US)),
-            p50 <= BUDGET_P50_US && p99 <= BUDGET_P99_US,
+            Standing::from(p50 <= BUDGET_P50_US && p99 <= BUDGET_P99_US).over(seen.single.latency.count()),
             format!("p50 {}, p99 {}", time(p50), time(p99)),
         ));
     }
@@ -69,7 +69,7 @@ mod tests {
     fn broken(all: &[Seen]) -> Vec<String> {
         let mut report = Report::begin("cold-start", 1);
         compare(all, &mut report);
-        report.verdicts.into_iter().filter(|verdict| !verdict.held).map(|verdict| verdict.promise).collect()
+        report.verdicts.into_iter().filter(|verdict| !verdict.is_held()).map(|verdict| verdict.promise).collect()
     }
 
     #[test]
@@ -98,6 +98,15 @@ mod tests {
     #[test]
     fn a_slow_pool_misses_its_budget_and_no_pool_has_none() {
         assert_eq!(broken(&[seen(0, 900), seen(1, 11)]), ["pool 1: p50 ≤ 10.00 ms, p99 ≤ 50.00 ms"]);
+    }
+
+    #[test]
+    fn without_samples_nothing_holds() {
+        let nothing = Seen { pool: 1, ..Seen::default() };
+        assert_eq!(broken(&[nothing]).len(), 3);
+        let mut failed = Seen { pool: 1, ..Seen::default() };
+        failed.single.error("503");
+        assert_eq!(broken(&[failed])[1], "pool 1: p50 ≤ 10.00 ms, p99 ≤ 50.00 ms");
     }
 
     #[test]

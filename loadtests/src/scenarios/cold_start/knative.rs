@@ -14,7 +14,7 @@ use crate::knative::{self, Cluster, Pods, ServiceSpec};
 use crate::plot::{Axis, Bar, Bars, Chart, Curve, Mark, Plot, Scale, Segment, Unit};
 use crate::progress::Progress;
 use crate::record::Recorder;
-use crate::report::{Report, Verdict};
+use crate::report::{Report, Standing, Verdict};
 use crate::scenarios::{Common, Findings};
 use crate::scrape;
 
@@ -264,13 +264,13 @@ fn judge(recorder: &Recorder, samples: usize, report: &mut Report) {
     let errors: u64 = recorder.errors.values().sum();
     report.verdicts.push(Verdict::promise(
         "every request is answered",
-        errors == 0,
+        Standing::from(errors == 0).over(recorder.ended()),
         format!("{} answered, {errors} not", recorder.latency.count()),
     ));
     // A sample whose pod was older than its request ends the scenario, so all that were counted were cold.
     report.verdicts.push(Verdict::promise(
         "every sample woke a pod of its own",
-        recorder.ended() == samples as u64,
+        Standing::from(recorder.ended() == samples as u64).over(recorder.ended()),
         format!("{} of {samples}", recorder.ended()),
     ));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::watch::Peaks;
 use crate::outcome::Outcome;
-use crate::report::Verdict;
+use crate::report::{Standing, Verdict};
 
 /// How long after its deadline a request must have its 504: timers and a thousand answers on a busy machine.
 const LATE: Duration = Duration::from_secs(5);
@@ -29,12 +29,12 @@ pub(super) fn judge(
     vec![
         Verdict::promise(
             label("none is lost"),
-            outcomes.len() == sent && answered == sent,
+            Standing::from(outcomes.len() == sent && answered == sent).over(sent as u64),
             format!("{answered} of {sent} answered"),
         ),
         Verdict::promise(
             label("every answer is 200 or 504"),
-            others.is_empty(),
+            Standing::from(others.is_empty()).over(outcomes.len() as u64),
             match others.first() {
                 None => format!("{succeeded} × 200, {} × 504", timed_out().count()),
                 Some(first) => format!("{} others, one of them {}", others.len(), first.name()),
@@ -42,13 +42,13 @@ pub(super) fn judge(
         ),
         Verdict::promise(
             label("a 504 comes after the caller's own deadline, and soon"),
-            early == 0 && late == 0,
+            Standing::from(early == 0 && late == 0).over(outcomes.len() as u64),
             format!("{early} before it, {late} more than {LATE:?} after it"),
         ),
-        Verdict::promise(label("some are answered"), succeeded > 0, format!("{succeeded} × 200")),
+        Verdict::promise(label("some are answered"), (succeeded > 0).into(), format!("{succeeded} × 200")),
         Verdict::promise(
             label("the replica never runs more than it may"),
-            peaks.looks > 0 && peaks.in_flight() <= concurrency && peaks.replicas <= 1,
+            Standing::from(peaks.in_flight() <= concurrency && peaks.replicas <= 1).over(peaks.looks),
             format!(
                 "at most {} in flight by the wrapper, {} by the gateway, {} replicas; {} looks",
                 peaks.by_wrapper, peaks.by_gateway, peaks.replicas, peaks.looks
@@ -85,7 +85,7 @@ mod tests {
     fn broken(outcomes: &[Outcome], sent: usize, concurrency: u32, peaks: &Peaks) -> Vec<String> {
         judge(outcomes, sent, &DEADLINES, concurrency, peaks)
             .into_iter()
-            .filter(|verdict| !verdict.held)
+            .filter(|verdict| !verdict.is_held())
             .map(|verdict| verdict.promise.split(": ").nth(1).unwrap().to_owned())
             .collect()
     }
@@ -94,6 +94,11 @@ mod tests {
     fn answers_in_time_and_timeouts_after_the_deadline_are_right() {
         let outcomes = [outcome(200, 0, 10), outcome(504, 1, 51), outcome(200, 1, 49)];
         assert_eq!(broken(&outcomes, 3, 2, &PEAKS), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_herd_of_none_proves_nothing() {
+        assert_eq!(broken(&[], 0, 2, &Peaks { looks: 0, ..PEAKS }).len(), 5);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{BARE, Measured, Results};
-use crate::report::{Report, Verdict};
+use crate::report::{Report, Standing, Verdict};
 use crate::rounds::median;
 
 /// The model whose run costs next to nothing: what is left is the server.
@@ -31,7 +31,7 @@ pub(super) fn compare(results: &Results, report: &mut Report) {
             if failed > 0 {
                 report.verdicts.push(Verdict::promise(
                     format!("{model} {way}: every request is answered with 200"),
-                    false,
+                    Standing::Failed,
                     format!("{failed} failures: {:?}", measured.recorder.errors),
                 ));
             }
@@ -41,10 +41,16 @@ pub(super) fn compare(results: &Results, report: &mut Report) {
     }
 }
 
+/// Rounds in which something was answered: another round's zeros are no figures.
+fn answered_rounds(measured: &Measured) -> u64 {
+    measured.per_second.iter().filter(|rate| **rate > 0.0).count() as u64
+}
+
 fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Report) {
     let Some(bare) = ways.get(BARE) else { return };
     for (encoding, label) in [("binary", "binary"), ("JSON", "json")] {
         let Some(served) = ways.get(&format!("wrapper {encoding}")) else { continue };
+        let samples = answered_rounds(served).min(answered_rounds(bare));
         // Round by round: the machine may be slower in one than in another.
         let share = median(served.per_second.iter().zip(&bare.per_second).map(|(served, bare)| served / bare));
         let above = median(served.cpu_us.iter().copied()) - median(bare.cpu_us.iter().copied());
@@ -55,13 +61,13 @@ fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Repo
         if model == TINY {
             report.verdicts.push(Verdict::budget(
                 format!("{model} {encoding}: at most {BUDGET_ABOVE_US} µs of processor time above the inference"),
-                above <= BUDGET_ABOVE_US,
+                Standing::from(above <= BUDGET_ABOVE_US).over(samples),
                 format!("{above:.1} µs"),
             ));
         } else if encoding == "binary" {
             report.verdicts.push(Verdict::budget(
                 format!("{model} {encoding}: at least {:.0} % of the bare loop", BUDGET_SHARE * 100.0),
-                share >= BUDGET_SHARE,
+                Standing::from(share >= BUDGET_SHARE).over(samples),
                 format!("{:.1} %; {:.1} % of the processor time is the bare run's", share * 100.0, of_cpu * 100.0),
             ));
         }
@@ -70,17 +76,16 @@ fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Repo
 
 fn beside_kserve(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Report) {
     for (encoding, label) in [("binary", "binary"), ("JSON", "json")] {
-        let of = |server: &str| {
-            ways.get(&format!("{server} {encoding}")).map(|measured| median(measured.per_second.iter().copied()))
-        };
+        let of = |server: &str| ways.get(&format!("{server} {encoding}"));
         let (Some(ours), Some(theirs)) = (of("wrapper"), of("kserve")) else { continue };
-        let times = ours / theirs;
+        let rate = |measured: &Measured| median(measured.per_second.iter().copied());
+        let times = rate(ours) / rate(theirs);
         report.ratio(format!("wrapper_to_kserve_{model}_{label}"), times);
         if model == TINY && encoding == "JSON" {
             report.verdicts.push(Verdict::budget(
                 format!("{model} {encoding}: at least {BUDGET_TO_KSERVE} times KServe's Python server"),
                 // A peer that answered nothing is no measure.
-                times.is_finite() && times >= BUDGET_TO_KSERVE,
+                Standing::from(times >= BUDGET_TO_KSERVE).over(answered_rounds(theirs)),
                 format!("{times:.1} times"),
             ));
         }
@@ -107,17 +112,25 @@ mod tests {
         let fast =
             judged("resnet50", &[(BARE, measured(50.0, 20_000.0)), ("wrapper binary", measured(49.0, 20_400.0))]);
         assert_eq!(fast.ratios["wrapper_to_bare_resnet50_binary"], 0.98);
-        assert!(fast.verdicts[0].held);
+        assert!(fast.verdicts[0].is_held());
         let slow =
             judged("resnet50", &[(BARE, measured(50.0, 20_000.0)), ("wrapper binary", measured(48.0, 20_800.0))]);
-        assert!(!slow.verdicts[0].held);
+        assert!(!slow.verdicts[0].is_held());
     }
 
     #[test]
     fn the_tiny_model_is_judged_by_processor_time_above_the_run() {
         for (cpu_us, held) in [(26.0, true), (28.5, false)] {
             let report = judged(TINY, &[(BARE, measured(4e5, 2.5)), ("wrapper JSON", measured(3e4, cpu_us))]);
-            assert_eq!(report.verdicts[0].held, held, "{:?}", report.verdicts);
+            assert_eq!(report.verdicts[0].is_held(), held, "{:?}", report.verdicts);
+        }
+    }
+
+    #[test]
+    fn a_server_that_answered_nothing_adds_nothing_to_be_judged() {
+        for model in [TINY, "resnet50"] {
+            let report = judged(model, &[(BARE, measured(50.0, 2.5)), ("wrapper binary", measured(0.0, 0.0))]);
+            assert_eq!(report.verdicts[0].standing, Standing::Unseen, "{:?}", report.verdicts);
         }
     }
 
@@ -127,6 +140,6 @@ mod tests {
         assert_eq!(judged(TINY, &ways).ratios["wrapper_to_kserve_tiny_json"], 50.0);
         assert!(judged(TINY, &ways[..1]).ratios.is_empty());
         let failing = [ways[0].clone(), ("kserve JSON", measured(0.0, 0.0))];
-        assert!(judged(TINY, &failing).verdicts.iter().all(|verdict| !verdict.held));
+        assert!(judged(TINY, &failing).verdicts.iter().all(|verdict| !verdict.is_held()));
     }
 }

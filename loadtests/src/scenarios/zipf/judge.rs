@@ -1,7 +1,7 @@
 //! What the trace must show.
 
 use super::{Count, Seen};
-use crate::report::{Report, Verdict};
+use crate::report::{Report, Standing, Verdict};
 
 /// Adds figures, ratios and verdicts.
 pub(super) fn compare(all: &[Seen], report: &mut Report) {
@@ -10,7 +10,7 @@ pub(super) fn compare(all: &[Seen], report: &mut Report) {
         let failed: u64 = seen.all.errors.values().sum();
         report.verdicts.push(Verdict::promise(
             format!("pool {pool}: every request is answered with 200"),
-            failed == 0 && seen.all.ended() == seen.sent as u64,
+            Standing::from(failed == 0 && seen.all.ended() == seen.sent as u64).over(seen.sent as u64),
             format!("{} of {}, {:?}", seen.all.latency.count(), seen.sent, seen.all.errors),
         ));
         report.ratio(format!("hit_rate_pool_{pool}"), seen.claims.hit_rate());
@@ -70,7 +70,14 @@ mod tests {
         assert_eq!(report.ratios["cold_share_pool_4"], 0.1);
         assert_eq!(report.ratios["cold_start_p50_pool_0_to_pool_4"].round(), 20.0);
         assert_eq!(report.ratios["replica_seconds_pool_4_to_pool_0"], 1.667);
-        assert!(report.verdicts.iter().all(|verdict| verdict.held));
+        assert!(report.verdicts.iter().all(|verdict| verdict.is_held()));
+    }
+
+    #[test]
+    fn a_trace_without_a_request_proves_nothing() {
+        let mut report = Report::begin("zipf", 1);
+        compare(&[Seen::default()], &mut report);
+        assert_eq!(report.verdicts[0].standing, Standing::Unseen);
     }
 
     #[test]
@@ -80,7 +87,7 @@ mod tests {
             spoil(&mut seen);
             let mut report = Report::begin("zipf", 1);
             compare(&[seen], &mut report);
-            assert!(!report.verdicts[0].held);
+            assert!(!report.verdicts[0].is_held());
         }
     }
 }
