@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,7 +13,12 @@ use tokio::sync::watch;
 pub(crate) struct FakeServer {
     pub(crate) addr: SocketAddr,
     gate: Arc<watch::Sender<bool>>,
+    accepted: Arc<AtomicUsize>,
+    asked: watch::Receiver<usize>,
 }
+
+/// How long requests may take to arrive, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl FakeServer {
     pub(crate) async fn start() -> Self {
@@ -19,12 +26,27 @@ impl FakeServer {
         let addr = listener.local_addr().unwrap();
         let gate = Arc::new(watch::Sender::new(true));
         let opened = gate.subscribe();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        let (arrived, asked) = watch::channel(0);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, opened.clone()));
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, opened.clone(), arrived.clone()));
             }
         });
-        Self { addr, gate }
+        Self { addr, gate, accepted, asked }
+    }
+
+    /// Waits until so many requests have arrived.
+    pub(crate) async fn asked(&self, requests: usize) {
+        let mut asked = self.asked.clone();
+        tokio::time::timeout(PATIENCE, asked.wait_for(|count| *count >= requests)).await.unwrap().unwrap();
+    }
+
+    /// Connections that it took.
+    pub(crate) fn connections(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
     }
 
     pub(crate) fn stall(&self) {
@@ -36,7 +58,7 @@ impl FakeServer {
     }
 }
 
-async fn serve(mut stream: TcpStream, mut opened: watch::Receiver<bool>) {
+async fn serve(mut stream: TcpStream, mut opened: watch::Receiver<bool>, arrived: watch::Sender<usize>) {
     let mut request = Vec::new();
     loop {
         while !request.ends_with(b"\r\n\r\n") {
@@ -46,6 +68,7 @@ async fn serve(mut stream: TcpStream, mut opened: watch::Receiver<bool>) {
             }
         }
         request.clear();
+        arrived.send_modify(|count| *count += 1);
         if opened.wait_for(|open| *open).await.is_err() {
             return;
         }

@@ -15,13 +15,36 @@ async fn every_connection_asks_until_the_end() {
     assert!(load.elapsed >= Duration::from_millis(200));
 }
 
+#[tokio::test]
+async fn what_warmed_up_is_measured_and_the_warm_up_is_not() {
+    let server = FakeServer::start().await;
+    let begun = Instant::now();
+    let warm_up = Duration::from_millis(150);
+    let (between, load) = closed_loop(server.addr, 4).run_warm(warm_up, Instant::now).await.unwrap();
+    assert!(load.recorder.errors.is_empty(), "{:?}", load.recorder.errors);
+    assert!(between - begun >= warm_up);
+    assert!(load.elapsed >= Duration::from_millis(200) && load.elapsed <= between.elapsed());
+    assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
+async fn every_connection_asks_once_however_short_the_run() {
+    let server = FakeServer::start().await;
+    let load = ClosedLoop { duration: Duration::ZERO, ..closed_loop(server.addr, 3) }.run().await.unwrap();
+    assert_eq!(load.recorder.latency.count(), 3);
+}
+
 /// What it is not to be used for: a stall is seen once by each connection, however many requests were due.
 #[tokio::test]
 async fn a_stall_is_seen_once_by_each_connection() {
     let server = FakeServer::start().await;
     server.stall();
-    let run = tokio::spawn(closed_loop(server.addr, 2).run());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let load = closed_loop(server.addr, 2);
+    let length = load.duration;
+    let run = tokio::spawn(load.run());
+    server.asked(2).await;
+    // Whatever the run's length was counted from, it is over then.
+    tokio::time::sleep(length).await;
     server.resume();
     let load = run.await.unwrap().unwrap();
     assert_eq!(load.recorder.latency.count(), 2);
