@@ -186,9 +186,9 @@ async fn start_wrapper(common: &Common, split: Split, model: &str, file: &PathBu
 
 impl Measured {
     async fn measure(&mut self, load: ClosedLoop, pid: u32) -> anyhow::Result<()> {
-        ClosedLoop { duration: WARM_UP.min(load.duration), ..load.clone() }.run().await?;
-        let before = proc_stats::usage(pid)?;
-        let load = load.run().await?;
+        let warm_up = WARM_UP.min(load.duration);
+        let (before, load) = load.run_warm(warm_up, move || proc_stats::usage(pid)).await?;
+        let before = before?;
         let after = proc_stats::usage(pid)?;
         let requests = load.recorder.ended().max(1) as f64;
         self.per_second.push(load.recorder.latency.count() as f64 / load.elapsed.as_secs_f64());
