@@ -27,6 +27,8 @@ mod model_route;
 mod owed;
 mod pace;
 mod proxy;
+#[cfg(test)]
+mod readme;
 mod replica;
 mod respond;
 mod route;

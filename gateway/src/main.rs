@@ -17,7 +17,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Where to listen when neither the command line nor the file says.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
-/// Most serving threads: each takes a listener and a dozen file descriptors, and no machine has more cores to offer.
+/// Most serving threads. One for each core is best: more than this is a slip of the finger.
 const MAX_THREADS: i64 = 1024;
 
 /// Routes inference requests to the replicas that a configuration file names.
