@@ -26,6 +26,7 @@ pub mod process;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod result_file;
 pub mod rounds;
 pub mod scenarios;
 pub mod scrape;

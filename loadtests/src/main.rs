@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 use loadtests::report::Kind;
+use loadtests::result_file::ResultFile;
 use loadtests::scenarios::{Common, Findings, chaos, cold_start, gateway, herd, idle, wrapper, zipf};
 use loadtests::{bare, echo, files, page, table};
 use poolctl_runtime::Shutdown;
@@ -24,6 +24,13 @@ struct Cli {
     scenario: Scenario,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    results: Results,
+}
+
+/// What becomes of a result.
+#[derive(Debug, clap::Args)]
+struct Results {
     /// Writes the result as JSON
     #[arg(long, value_name = "FILE", global = true)]
     json: Option<PathBuf>,
@@ -74,6 +81,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         scenario => {
             files::raise_limit()?;
+            let (json, html) = cli.results.open()?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let findings = runtime.block_on(async {
                 let shutdown = Shutdown::on_signals()?;
@@ -83,7 +91,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                     () = shutdown.requested() => anyhow::bail!("interrupted: what was started has been stopped"),
                 }
             })?;
-            tell(cli, &findings)
+            tell(&findings, json, html, &cli.results)
         }
     }
 }
@@ -101,18 +109,26 @@ async fn measure(scenario: &Scenario, common: &Common) -> anyhow::Result<Finding
     }
 }
 
-fn tell(cli: &Cli, findings: &Findings) -> anyhow::Result<ExitCode> {
+impl Results {
+    /// Opens both files, for a measurement that cannot be written down is none.
+    fn open(&self) -> anyhow::Result<(Option<ResultFile>, Option<ResultFile>)> {
+        let open = |path: &Option<PathBuf>| path.as_deref().map(ResultFile::open).transpose();
+        Ok((open(&self.json)?, open(&self.html)?))
+    }
+}
+
+fn tell(
+    findings: &Findings,
+    json: Option<ResultFile>,
+    html: Option<ResultFile>,
+    results: &Results,
+) -> anyhow::Result<ExitCode> {
     let report = &findings.report;
     print!("{}", table::render(report));
-    if let Some(path) = &cli.json {
-        let json = serde_json::to_string_pretty(report)? + "\n";
-        std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
-    }
-    if let Some(path) = &cli.html {
-        std::fs::write(path, page::render(report, &findings.plots))
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
-    let failed = !report.holds(Kind::Promise) || (cli.enforce_budgets && !report.holds(Kind::Budget));
+    let json = json.map_or(Ok(()), |file| file.write(&(serde_json::to_string_pretty(report)? + "\n")));
+    let html = html.map_or(Ok(()), |file| file.write(&page::render(report, &findings.plots)));
+    json.and(html)?;
+    let failed = !report.holds(Kind::Promise) || (results.enforce_budgets && !report.holds(Kind::Budget));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

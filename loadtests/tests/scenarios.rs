@@ -33,13 +33,8 @@ struct Run {
     html: String,
 }
 
-/// Runs a scenario to its end; it is stopped when it takes too long.
-fn run(arguments: &[&str]) -> Run {
-    let _alone = MACHINE.lock();
-    let directory = tempfile::tempdir().unwrap();
-    let (json, html) = (directory.path().join("r.json"), directory.path().join("r.html"));
-    let mut command = loadtest(arguments);
-    command.arg("--quick").arg("--json").arg(&json).arg("--html").arg(&html);
+/// What a command wrote until its end; it is stopped when it takes too long.
+fn output(mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_child(&child);
     let (done, ended) = std::sync::mpsc::channel();
@@ -51,6 +46,17 @@ fn run(arguments: &[&str]) -> Run {
     let output = child.wait_with_output().unwrap();
     done.send(()).unwrap();
     guard.join().unwrap();
+    output
+}
+
+/// Runs a scenario to its end.
+fn run(arguments: &[&str]) -> Run {
+    let _alone = MACHINE.lock();
+    let directory = tempfile::tempdir().unwrap();
+    let (json, html) = (directory.path().join("r.json"), directory.path().join("r.html"));
+    let mut command = loadtest(arguments);
+    command.arg("--quick").arg("--json").arg(&json).arg("--html").arg(&html);
+    let output = output(command);
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?} ended with {}:\n{text}", output.status);
     let json = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
@@ -173,4 +179,21 @@ fn a_missing_binary_is_named_with_the_command_that_builds_it() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(text.contains("/nowhere/model-wrapper") && text.contains("cargo build"), "{text}");
+}
+
+/// What it says of options that it does not take.
+fn refusal(arguments: &[&str]) -> String {
+    let output = output(loadtest(arguments));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}: {text}");
+    text
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_told_before_anything_is_started() {
+    for kind in ["--json", "--html"] {
+        // Starting something would fail too, with another message.
+        let text = refusal(&["idle", kind, "/nowhere/result", "--wrapper", "/nowhere/model-wrapper"]);
+        assert!(text.contains("/nowhere/result"), "{kind}: {text}");
+    }
 }
