@@ -3,7 +3,11 @@
 //! Messages are those of `inference.GRPCInferenceService` of the Open Inference Protocol. Only the fields used here are
 //! declared; the rest of a message is passed on unread.
 
+use std::borrow::Cow;
+use std::io::Read;
+
 use bytes::{BufMut, BytesMut};
+use flate2::read::{GzDecoder, ZlibDecoder};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use prost::Message;
@@ -19,6 +23,9 @@ const PREFIX_BYTES: usize = 5;
 /// Longest model name: that of a Kubernetes object. A version is not longer either.
 const MAX_NAME_BYTES: usize = 253;
 
+/// What is looked at of a compressed message: room for a name and a version of the longest kind, with keys and lengths.
+const PEEKED_BYTES: u64 = 1024;
+
 /// Key of the field `name` or `model_name`: number 1, length-delimited, in every request that names a model.
 const NAME_KEY: u8 = 1 << 3 | 2;
 
@@ -33,12 +40,13 @@ pub(crate) struct Target {
     pub(crate) version: Option<String>,
 }
 
-/// The model that the first message of a request names.
+/// The model that the first message of a request names; `encoding` is the request's `grpc-encoding`.
 ///
 /// Fields 1 and 2 are looked for at the start, where every encoder puts them, so that no tensor is ever parsed.
-pub(crate) fn target(body: &[u8]) -> Result<Target, Error> {
+pub(crate) fn target(body: &[u8], encoding: Option<&HeaderValue>) -> Result<Target, Error> {
     let missing = || unreadable("does not begin with the model's name (field 1)");
-    let (key, rest) = message_of(body)?.split_first().ok_or_else(missing)?;
+    let message = message_of(body, encoding)?;
+    let (key, rest) = message.split_first().ok_or_else(missing)?;
     if *key != NAME_KEY {
         return Err(missing());
     }
@@ -51,8 +59,8 @@ pub(crate) fn target(body: &[u8]) -> Result<Target, Error> {
 }
 
 /// Whether a `RepositoryIndexRequest` asks only for models that are ready.
-pub(crate) fn only_ready(body: &[u8]) -> Result<bool, Error> {
-    let request = RepositoryIndexRequest::decode(message_of(body)?);
+pub(crate) fn only_ready(body: &[u8], encoding: Option<&HeaderValue>) -> Result<bool, Error> {
+    let request = RepositoryIndexRequest::decode(&*message_of(body, encoding)?);
     Ok(request.map_err(|error| unreadable(&format!("is not an index request: {error}")))?.ready)
 }
 
@@ -60,14 +68,28 @@ fn unreadable(what: &str) -> Error {
     Error::BadRequest(format!("the gRPC message {what}"))
 }
 
-/// The first message of a request, or as much of it as is there.
-fn message_of(body: &[u8]) -> Result<&[u8], Error> {
+/// The first message of a request, or as much of it as is there; of a compressed one, its beginning.
+fn message_of<'a>(body: &'a [u8], encoding: Option<&HeaderValue>) -> Result<Cow<'a, [u8]>, Error> {
     let (prefix, message) =
         body.split_at_checked(PREFIX_BYTES).ok_or_else(|| unreadable("is shorter than its length prefix"))?;
-    if prefix[0] != 0 {
-        return Err(unreadable("is compressed, which hides the model's name: send it uncompressed"));
+    match (prefix[0], encoding.map(HeaderValue::as_bytes)) {
+        (0, _) => Ok(Cow::Borrowed(message)),
+        (_, Some(b"gzip")) => beginning(GzDecoder::new(message)),
+        // zlib's format, as in HTTP
+        (_, Some(b"deflate")) => beginning(ZlibDecoder::new(message)),
+        _ => {
+            Err(unreadable("is compressed in a way that hides the model's name: send it as gzip, deflate or as it is"))
+        }
     }
-    Ok(message)
+}
+
+/// As much as is looked at of a compressed message. It may break off: long bodies are not there whole.
+fn beginning(decoder: impl Read) -> Result<Cow<'static, [u8]>, Error> {
+    let mut beginning = Vec::new();
+    match decoder.take(PEEKED_BYTES).read_to_end(&mut beginning) {
+        Err(error) if beginning.is_empty() => Err(unreadable(&format!("cannot be decompressed: {error}"))),
+        _ => Ok(Cow::Owned(beginning)),
+    }
 }
 
 /// The text of a field, from its length on, and what comes after it.
@@ -219,6 +241,9 @@ pub(crate) fn framed(message: &[u8]) -> bytes::Bytes {
 
 #[cfg(test)]
 mod tests {
+    use flate2::Compression;
+    use flate2::read::{GzEncoder, ZlibEncoder};
+
     use super::*;
 
     #[test]
@@ -226,7 +251,7 @@ mod tests {
         let mut message = vec![NAME_KEY, 6];
         message.extend_from_slice(b"digits");
         message.extend_from_slice(&[0xff; 100]);
-        assert_eq!(target(&framed(&message)), Ok(Target { model: "digits".to_owned(), version: None }));
+        assert_eq!(target(&framed(&message), None), Ok(Target { model: "digits".to_owned(), version: None }));
     }
 
     #[test]
@@ -235,15 +260,41 @@ mod tests {
             [(&[VERSION_KEY, 1, b'3', 0xff], Some("3")), (&[VERSION_KEY, 0], None), (&[], None)];
         for (rest, version) in cases {
             let body = framed(&[&[NAME_KEY, 1, b'm'], rest].concat());
-            assert_eq!(target(&body), Ok(Target { model: "m".to_owned(), version: version.map(str::to_owned) }));
+            assert_eq!(target(&body, None), Ok(Target { model: "m".to_owned(), version: version.map(str::to_owned) }));
+        }
+    }
+
+    /// A compressed message with its prefix.
+    fn compressed(mut encoder: impl Read) -> Vec<u8> {
+        let mut message = Vec::new();
+        encoder.read_to_end(&mut message).unwrap();
+        let mut body = framed(&message).to_vec();
+        body[0] = 1;
+        body
+    }
+
+    #[test]
+    fn the_name_is_read_from_what_is_compressed() {
+        let message = [&[NAME_KEY, 1, b'm', VERSION_KEY, 1, b'3'][..], &[7; 100_000]].concat();
+        let expected = Target { model: "m".to_owned(), version: Some("3".to_owned()) };
+        let gzip = compressed(GzEncoder::new(&message[..], Compression::default()));
+        let deflate = compressed(ZlibEncoder::new(&message[..], Compression::default()));
+        for (encoding, body) in [("gzip", gzip), ("deflate", deflate)] {
+            let header = HeaderValue::from_static(encoding);
+            assert_eq!(target(&body, Some(&header)), Ok(expected.clone()));
+            assert_eq!(target(&body[..body.len() / 2], Some(&header)), Ok(expected.clone()), "the rest streams");
+            let garbage = [&[1, 0, 0, 0, 20][..], &[0xff; 20]].concat();
+            for (body, header) in [(&garbage, Some(&header)), (&body, None)] {
+                assert!(matches!(target(body, header), Err(Error::BadRequest(_))), "{header:?}");
+            }
         }
     }
 
     #[test]
     fn an_index_request_may_ask_for_what_is_ready() {
-        assert_eq!(only_ready(&framed(&[])), Ok(false));
-        assert_eq!(only_ready(&framed(&[NAME_KEY, 1, b'r', 2 << 3, 1])), Ok(true));
-        assert!(matches!(only_ready(&framed(&[2 << 3])), Err(Error::BadRequest(_))));
+        assert_eq!(only_ready(&framed(&[]), None), Ok(false));
+        assert_eq!(only_ready(&framed(&[NAME_KEY, 1, b'r', 2 << 3, 1]), None), Ok(true));
+        assert!(matches!(only_ready(&framed(&[2 << 3]), None), Err(Error::BadRequest(_))));
     }
 
     #[test]
@@ -261,7 +312,7 @@ mod tests {
             &[1, 0, 0, 0, 3, NAME_KEY, 1, b'x'],
         ];
         for body in cases {
-            assert!(matches!(target(body), Err(Error::BadRequest(_))), "{body:?}");
+            assert!(matches!(target(body, None), Err(Error::BadRequest(_))), "{body:?}");
         }
     }
 }

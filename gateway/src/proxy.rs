@@ -10,7 +10,7 @@ use std::time::Duration;
 use gateway_policy::deadline::{GRPC_TIMEOUT, REQUEST_TIMEOUT};
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 
 use crate::body::ResponseBody;
 use crate::catalogue::{self, Indexed};
@@ -24,6 +24,9 @@ use crate::route::{Action, GrpcMethod, Route};
 use crate::strict_http::Violation;
 use crate::table::Table;
 use crate::upload::{Payload, Source};
+
+/// How the messages of a gRPC request that are compressed are (gRPC over HTTP/2, `Message-Encoding`).
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// How long a gRPC message may take to arrive: until the model's name is read from it, no model's timeout is known.
 const UNNAMED_TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,7 +66,7 @@ enum Found {
     /// The index of the repository, whose request may have a body.
     Index,
     /// Nothing that takes a replica.
-    Answer(Response<ResponseBody>),
+    Answer(Box<Response<ResponseBody>>),
 }
 
 impl Worker {
@@ -96,7 +99,7 @@ impl Worker {
                     answered.unwrap_or_else(|error| worker.refuse(&error, protocol))
                 }))
             }
-            Ok(Found::Answer(response)) => Answering::made(response),
+            Ok(Found::Answer(response)) => Answering::Made(Some(response)),
             Err(error) => Answering::made(self.refuse(&error, protocol)),
         }
     }
@@ -116,7 +119,10 @@ impl Worker {
             Route::Model { name, version, action } => (name, version, action),
             Route::Grpc(method) => return Ok(Found::Grpc(method)),
             Route::RepositoryIndex => return Ok(Found::Index),
-            route => return catalogue::answer(route, &table, scope, namespace).map(Found::Answer),
+            route => {
+                let answer = catalogue::answer(route, &table, scope, namespace)?;
+                return Ok(Found::Answer(Box::new(answer)));
+            }
         };
         let model = table.resolve(scope, name, namespace)?;
         catalogue::check_version(model, version)?;
@@ -126,7 +132,7 @@ impl Worker {
             Action::Foreign { wake, .. } if model.route().variants.is_empty() => wake,
             Action::Foreign { verb, .. } => return Err(Error::NotServed { model: model.key.to_string(), verb }),
             Action::Metadata | Action::Ready | Action::Status => match catalogue::of_model(model, version, action) {
-                Some(response) => return Ok(Found::Answer(response)),
+                Some(response) => return Ok(Found::Answer(Box::new(response))),
                 None => Wake::No,
             },
         };
@@ -163,17 +169,18 @@ impl Worker {
         let started = self.inner.clock.now();
         let asked = Said::by(&parts.headers).timeouts();
         let payload = self.read_unnamed(&asked, body).await?;
+        let encoding = parts.headers.get(GRPC_ENCODING);
         let target = match method {
             GrpcMethod::ServerLive | GrpcMethod::ServerReady => return Ok(grpc::flag(true)),
             GrpcMethod::ServerMetadata => return Ok(grpc::server_metadata()),
             GrpcMethod::RepositoryIndex => {
-                let only_ready = grpc::only_ready(&payload.first_bytes())?;
+                let only_ready = grpc::only_ready(&payload.first_bytes(), encoding)?;
                 let host = Said::by(&parts.headers).host(&parts.uri);
                 return Ok(grpc::repository_index(self.indexed(host, only_ready)));
             }
             GrpcMethod::RepositoryControl => return Err(catalogue::fixed_repository()),
             GrpcMethod::ModelReady | GrpcMethod::ModelMetadata | GrpcMethod::ModelInfer => {
-                grpc::target(&payload.first_bytes())?
+                grpc::target(&payload.first_bytes(), encoding)?
             }
         };
         let version = target.version.as_deref();
