@@ -51,15 +51,28 @@ fn a_model_at_zero_answers_over_v1_and_v2_and_goes_back_to_zero() {
     assert!(again.phases().contains(&"load"), "{:?}", again.phases());
 }
 
-#[test]
-fn tritons_clients_read_the_catalogue_and_versions_of_a_model_at_zero() {
-    let stack = Stack::start(&Models::with_digits(""), &["--pool", "1"]);
+/// Runs a script of tests/clients.
+fn run_client(script: &str, stack: &Stack) {
     let client = Command::new(repository().join(".cache/venv/bin/python"))
-        .arg(repository().join("poolctl/tests/clients/triton_at_zero.py"))
+        .arg(repository().join("poolctl/tests/clients").join(script))
         .arg(stack.address.to_string())
         .output()
         .unwrap();
-    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
+    assert!(client.status.success(), "{script}: {}", String::from_utf8_lossy(&client.stderr));
+}
+
+#[test]
+fn tritons_clients_may_compress_what_they_send_to_a_model_at_zero() {
+    let models = Models::with_digits("");
+    let stack = Stack::start(&models, &["--pool", "1"]);
+    run_client("triton_compressed.py", &stack);
+}
+
+#[test]
+fn tritons_clients_read_the_catalogue_and_versions_of_a_model_at_zero() {
+    let models = Models::with_digits("");
+    let stack = Stack::start(&models, &["--pool", "1"]);
+    run_client("triton_at_zero.py", &stack);
     assert_eq!(stack.replicas("digits"), [] as [Value; 0], "nothing of that wakes it");
     assert_eq!(stack.pool()["claimed"], 0);
 }
