@@ -10,6 +10,7 @@ use model_wrapper_protocol::{Backend, DataType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::inference::{Inference, InputSpec};
+use crate::scenarios::count;
 
 /// Runs before the measurement: the first ones allocate.
 const WARM_UP_RUNS: u32 = 3;
@@ -27,10 +28,10 @@ pub struct Args {
     #[arg(long)]
     pub seed: u64,
     /// How long, in milliseconds
-    #[arg(long)]
+    #[arg(long, value_parser = count::<u64>())]
     pub milliseconds: u64,
     /// Threads that one operator may use
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count::<usize>())]
     pub threads: usize,
 }
 

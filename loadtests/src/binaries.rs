@@ -4,18 +4,30 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// Binaries that scenarios start. Each defaults to the file of its name beside this one.
+/// Binaries of the whole stack. Each defaults to the file of its name beside this one.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Binaries {
     /// The poolctl binary; by default the one beside loadtest
-    #[arg(long, value_name = "PATH", global = true)]
+    #[arg(long, value_name = "PATH")]
     poolctl: Option<PathBuf>,
-    /// The gateway binary; by default the one beside loadtest
-    #[arg(long, value_name = "PATH", global = true)]
-    gateway: Option<PathBuf>,
+    #[command(flatten)]
+    wrapper: Wrapper,
+}
+
+/// The model server's binary, of scenarios that start it alone.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Wrapper {
     /// The model-wrapper binary; by default the one beside loadtest
-    #[arg(long, value_name = "PATH", global = true)]
-    wrapper: Option<PathBuf>,
+    #[arg(long = "wrapper", value_name = "PATH")]
+    path: Option<PathBuf>,
+}
+
+/// The gateway's binary, of scenarios that start it alone.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Gateway {
+    /// The gateway binary; by default the one beside loadtest
+    #[arg(long = "gateway", value_name = "PATH")]
+    path: Option<PathBuf>,
 }
 
 impl Binaries {
@@ -27,20 +39,32 @@ impl Binaries {
         find(self.poolctl.as_deref(), "poolctl")
     }
 
-    /// `gateway`
-    ///
-    /// # Errors
-    /// It is not there; the message says how to build it.
-    pub fn gateway(&self) -> anyhow::Result<PathBuf> {
-        find(self.gateway.as_deref(), "gateway")
-    }
-
     /// `model-wrapper`
     ///
     /// # Errors
     /// It is not there; the message says how to build it.
     pub fn wrapper(&self) -> anyhow::Result<PathBuf> {
-        find(self.wrapper.as_deref(), "model-wrapper")
+        self.wrapper.find()
+    }
+}
+
+impl Wrapper {
+    /// `model-wrapper`
+    ///
+    /// # Errors
+    /// It is not there; the message says how to build it.
+    pub fn find(&self) -> anyhow::Result<PathBuf> {
+        find(self.path.as_deref(), "model-wrapper")
+    }
+}
+
+impl Gateway {
+    /// `gateway`
+    ///
+    /// # Errors
+    /// It is not there; the message says how to build it.
+    pub fn find(&self) -> anyhow::Result<PathBuf> {
+        find(self.path.as_deref(), "gateway")
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use loadtests::report::Kind;
 use loadtests::result_file::ResultFile;
-use loadtests::scenarios::{Common, Findings, chaos, cold_start, gateway, herd, idle, wrapper, zipf};
+use loadtests::scenarios::{Findings, chaos, cold_start, gateway, herd, idle, wrapper, zipf};
 use loadtests::{bare, echo, files, page, table};
 use poolctl_runtime::Shutdown;
 
@@ -22,8 +22,6 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 struct Cli {
     #[command(subcommand)]
     scenario: Scenario,
-    #[command(flatten)]
-    common: Common,
     #[command(flatten)]
     results: Results,
 }
@@ -69,6 +67,9 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.scenario {
+        Scenario::Echo(_) | Scenario::Bare(_) if cli.results.are_wanted() => {
+            anyhow::bail!("--json, --html and --enforce-budgets are for scenarios: this only serves one");
+        }
         // Alone on its core, the upstream pays for no other thread.
         Scenario::Echo(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -87,7 +88,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 let shutdown = Shutdown::on_signals()?;
                 // What a scenario started stops when the scenario is dropped.
                 tokio::select! {
-                    findings = measure(scenario, &cli.common) => findings,
+                    findings = measure(scenario) => findings,
                     () = shutdown.requested() => anyhow::bail!("interrupted: what was started has been stopped"),
                 }
             })?;
@@ -96,20 +97,24 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn measure(scenario: &Scenario, common: &Common) -> anyhow::Result<Findings> {
+async fn measure(scenario: &Scenario) -> anyhow::Result<Findings> {
     match scenario {
-        Scenario::ColdStart(args) => cold_start::run(args, common).await,
-        Scenario::Gateway(args) => gateway::run(args, common).await,
-        Scenario::Wrapper(args) => wrapper::run(args, common).await,
-        Scenario::Idle(args) => idle::run(args, common).await,
-        Scenario::Herd(args) => herd::run(args, common).await,
-        Scenario::Zipf(args) => zipf::run(args, common).await,
-        Scenario::Chaos(args) => chaos::run(args, common).await,
+        Scenario::ColdStart(args) => cold_start::run(args).await,
+        Scenario::Gateway(args) => gateway::run(args).await,
+        Scenario::Wrapper(args) => wrapper::run(args).await,
+        Scenario::Idle(args) => idle::run(args).await,
+        Scenario::Herd(args) => herd::run(args).await,
+        Scenario::Zipf(args) => zipf::run(args).await,
+        Scenario::Chaos(args) => chaos::run(args).await,
         Scenario::Echo(_) | Scenario::Bare(_) => anyhow::bail!("a part of a scenario is not a scenario"),
     }
 }
 
 impl Results {
+    fn are_wanted(&self) -> bool {
+        self.json.is_some() || self.html.is_some() || self.enforce_budgets
+    }
+
     /// Opens both files, for a measurement that cannot be written down is none.
     fn open(&self) -> anyhow::Result<(Option<ResultFile>, Option<ResultFile>)> {
         let open = |path: &Option<PathBuf>| path.as_deref().map(ResultFile::open).transpose();

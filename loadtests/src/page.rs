@@ -39,10 +39,10 @@ fn push_origin(html: &mut String, report: &Report) {
     let machine = &report.machine;
     let _ = write!(
         html,
-        "<p class=\"origin\">{} · seed {} · {} cores, {} · {:.1} GiB · Linux {} · load {:.1}</p>\n\
+        "<p class=\"origin\">{}{} · {} cores, {} · {:.1} GiB · Linux {} · load {:.1}</p>\n\
          <details><summary>Commands</summary><pre>{}</pre></details>\n",
         escape(&report.started),
-        report.seed,
+        report.seed.map(|seed| format!(" · seed {seed}")).unwrap_or_default(),
         machine.cpus,
         escape(&machine.cpu_model),
         machine.memory_bytes as f64 / 1_073_741_824.0,

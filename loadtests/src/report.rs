@@ -12,8 +12,8 @@ use crate::machine::Machine;
 pub struct Report {
     /// Its name on the command line.
     pub scenario: String,
-    /// Seed of all that was drawn.
-    pub seed: u64,
+    /// Seed of all that was drawn; null where nothing was.
+    pub seed: Option<u64>,
     /// When it started, UTC, as RFC 3339.
     pub started: String,
     /// Where it ran.
@@ -160,11 +160,11 @@ impl Verdict {
 impl Report {
     /// An empty report of a scenario that starts now.
     #[must_use]
-    pub fn begin(scenario: &str, seed: u64) -> Self {
+    pub fn begin(scenario: &str, seed: impl Into<Option<u64>>) -> Self {
         let itself: Vec<String> = std::env::args().collect();
         Self {
             scenario: scenario.to_owned(),
-            seed,
+            seed: seed.into(),
             started: rfc3339(SystemTime::now()),
             machine: Machine::here(),
             commands: vec![itself.join(" ")],

@@ -190,6 +190,68 @@ fn refusal(arguments: &[&str]) -> String {
 }
 
 #[test]
+fn options_that_a_scenario_does_not_use_are_refused() {
+    for arguments in [
+        ["idle", "--model-file", "/nowhere/m.onnx"],
+        ["gateway", "--model-file", "/nowhere/m.onnx"],
+        ["wrapper", "--model-file", "/nowhere/m.onnx"],
+        ["echo", "--model-file", "/nowhere/m.onnx"],
+        ["idle", "--poolctl", "/nowhere/poolctl"],
+        ["herd", "--gateway", "/nowhere/gateway"],
+        ["gateway", "--wrapper", "/nowhere/model-wrapper"],
+        ["idle", "--seed", "2"],
+        ["wrapper", "--python", "/nowhere/python3"],
+        ["echo", "--json", "/nowhere/r.json"],
+    ] {
+        let text = refusal(&arguments);
+        assert!(text.contains(arguments[1]), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_number_beside_quick_is_refused() {
+    for (scenario, numbers) in [
+        ("idle", vec!["--samples"]),
+        ("cold-start", vec!["--samples", "--bursts"]),
+        ("gateway", vec!["--rounds", "--milliseconds"]),
+        ("wrapper", vec!["--rounds", "--milliseconds"]),
+        ("herd", vec!["--concurrency"]),
+        ("zipf", vec!["--models", "--seconds"]),
+        ("chaos", vec!["--seconds", "--kill-every-ms", "--pool"]),
+    ] {
+        for number in numbers {
+            let text = refusal(&[scenario, "--quick", number, "3"]);
+            assert!(text.contains(number) && text.contains("cannot be used with"), "{scenario} {number}: {text}");
+        }
+    }
+}
+
+#[test]
+fn measuring_nothing_is_refused() {
+    for arguments in [
+        ["idle", "--samples", "0"],
+        ["cold-start", "--samples", "0"],
+        ["cold-start", "--bursts", "0"],
+        ["cold-start", "--services", "0"],
+        ["gateway", "--rounds", "0"],
+        ["gateway", "--milliseconds", "0"],
+        ["wrapper", "--rounds", "0"],
+        ["wrapper", "--milliseconds", "0"],
+        ["herd", "--requests", "0"],
+        ["herd", "--concurrency", "0"],
+        ["zipf", "--models", "0"],
+        ["zipf", "--seconds", "0"],
+        ["zipf", "--squeeze", "0"],
+        ["chaos", "--seconds", "0"],
+        ["chaos", "--kill-every-ms", "0"],
+        ["chaos", "--rate", "NaN"],
+    ] {
+        let text = refusal(&arguments);
+        assert!(text.contains("invalid value") && text.contains(arguments[1]), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
 fn a_result_that_cannot_be_written_is_told_before_anything_is_started() {
     for kind in ["--json", "--html"] {
         // Starting something would fail too, with another message.

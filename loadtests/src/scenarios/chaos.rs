@@ -4,13 +4,14 @@ mod judge;
 mod killer;
 mod leaks;
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{Common, Findings};
+use super::{Findings, StackOptions, count, number_in};
 use crate::arrivals::{Arrivals, Spread};
 use crate::http1::Keep;
 use crate::open_loop::{self, Shot, Target};
@@ -39,6 +40,9 @@ const VOLLEY_SPREAD: Duration = Duration::from_millis(3);
 /// A caller's patience.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Rates of the load that can be asked for: none, so that only volleys are sent, up to more than one thread keeps.
+const RATES: RangeInclusive<f64> = 0.0..=100_000.0;
+
 /// How long the stack may take to be whole again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -49,51 +53,55 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// How long
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub seconds: u64,
     /// Requests per second besides the volleys, Poisson
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 100.0, value_parser = |text: &str| number_in(&RATES, text))]
     pub rate: f64,
     /// Mean time between kills in milliseconds, Poisson
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 1500, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub kill_every_ms: u64,
     /// Idle replicas in the warm pool
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, conflicts_with = "quick")]
     pub pool: u32,
+    /// What it runs on.
+    #[command(flatten)]
+    pub stack: StackOptions,
 }
 
 /// Runs the scenario.
 ///
 /// # Errors
 /// The stack could not be started or asked, or a process could not be killed.
-pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
+pub async fn run(args: &Args) -> anyhow::Result<Findings> {
+    let options = &args.stack;
     let mut args = args.clone();
-    if common.quick {
+    if options.length.quick {
         (args.seconds, args.kill_every_ms, args.pool) = (4, 700, 2);
     }
-    let mut report = Report::begin("chaos", common.seed);
+    let mut report = Report::begin("chaos", options.seed);
     let models =
         MODELS.map(|name| ModelSpec { min_replicas: MIN_REPLICAS, ..ModelSpec::new(name, Duration::from_secs(600)) });
-    let model_file = common.model_file()?;
-    let settings = StackSettings { binaries: &common.binaries, model_file, pool: args.pool, order: None };
+    let model_file = options.model_file()?;
+    let settings = StackSettings { binaries: &options.binaries, model_file, pool: args.pool, order: None };
     let stack = Stack::start(&settings, &models).await?;
     report.command(stack.command_line());
     wait_until_whole(&stack).await?;
     let mut targets = Vec::new();
     for name in MODELS {
-        let request = stack.request(name, common.seed, &[]).await?;
+        let request = stack.request(name, options.seed, &[]).await?;
         targets.push(Target { addr: stack.gateway, request, keep: Keep::Labels, patience: ANSWER_PATIENCE });
     }
 
     let length = Duration::from_secs(args.seconds);
-    let kill_times = kill_times(&args, common.seed, length);
-    let plan = plan(&args, common.seed, length, &kill_times);
+    let kill_times = kill_times(args.kill_every_ms, options.seed, length);
+    let plan = plan(args.rate, options.seed, length, &kill_times);
     let sent = plan.len();
     let mut progress = Progress::start("requests under chaos", sent as u64);
     let mut recorder = Recorder::default();
     let mut outcomes: Vec<Outcome> = Vec::new();
     let start = Instant::now();
-    let killing = tokio::spawn(killer::run(stack.admin, stack.pid(), kill_times, start, common.seed));
+    let killing = tokio::spawn(killer::run(stack.admin, stack.pid(), kill_times, start, options.seed));
     open_loop::run(plan, &targets, start, |outcome| {
         recorder.outcome(&outcome);
         outcomes.push(outcome);
@@ -126,15 +134,15 @@ async fn wait_until_whole(stack: &Stack) -> anyhow::Result<Duration> {
 }
 
 /// Kills stop a little before the load does, so that the last one is seen under load too.
-fn kill_times(args: &Args, seed: u64, length: Duration) -> Vec<Duration> {
-    let per_second = 1000.0 / args.kill_every_ms.max(1) as f64;
+fn kill_times(every_ms: u64, seed: u64, length: Duration) -> Vec<Duration> {
+    let per_second = 1000.0 / every_ms as f64;
     Arrivals::new(Spread::Poisson, per_second, seed).until(length.mul_f64(0.9))
 }
 
 /// Steady load over all models, and a volley around each kill; by time.
-fn plan(args: &Args, seed: u64, length: Duration, kill_times: &[Duration]) -> Vec<Shot> {
+fn plan(rate: f64, seed: u64, length: Duration, kill_times: &[Duration]) -> Vec<Shot> {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut plan: Vec<Shot> = Arrivals::new(Spread::Poisson, args.rate, seed)
+    let mut plan: Vec<Shot> = Arrivals::new(Spread::Poisson, rate, seed)
         .until(length)
         .into_iter()
         .map(|at| Shot { at, target: random.random_range(0..MODELS.len()) })
@@ -174,11 +182,10 @@ mod tests {
 
     #[test]
     fn a_volley_meets_every_kill_on_every_model() {
-        let args = Args { seconds: 10, rate: 50.0, kill_every_ms: 500, pool: 4 };
-        let length = Duration::from_secs(args.seconds);
-        let kills = kill_times(&args, 1, length);
+        let length = Duration::from_secs(10);
+        let kills = kill_times(500, 1, length);
         assert!(!kills.is_empty() && kills.iter().all(|kill| *kill < Duration::from_secs(9)));
-        let plan = plan(&args, 1, length, &kills);
+        let plan = plan(50.0, 1, length, &kills);
         assert!(plan.is_sorted_by_key(|shot| shot.at));
         for kill in kills {
             for target in 0..MODELS.len() {

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{Common, Findings};
+use super::{Findings, StackOptions, count};
 use crate::http1::{self, Connection, Keep};
 use crate::open_loop::Shot;
 use crate::outcome::Outcome;
@@ -68,13 +68,13 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     pub target: Target,
     /// Samples for each pool size, or of Knative
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 120, value_parser = count::<usize>(), conflicts_with = "quick")]
     pub samples: usize,
     /// Sizes of the warm pool to compare [default: 0,1,4]
     #[arg(long, value_delimiter = ',')]
     pub pools: Option<Vec<u32>>,
     /// Bursts for each pool size [default: 25]
-    #[arg(long)]
+    #[arg(long, value_parser = count::<usize>(), conflicts_with = "quick")]
     pub bursts: Option<usize>,
     /// Order of a claim's steps; by default the product's own
     #[arg(long)]
@@ -82,6 +82,9 @@ pub struct Args {
     /// Idle time after which the models go back to zero, in milliseconds [default: 300]
     #[arg(long)]
     pub scale_to_zero_ms: Option<u64>,
+    /// What it runs on.
+    #[command(flatten)]
+    pub stack: StackOptions,
     #[allow(missing_docs, reason = "a doc comment here would become the help text")]
     #[command(flatten)]
     pub knative: knative::Args,
@@ -114,12 +117,13 @@ pub(crate) struct Seen {
 ///
 /// # Errors
 /// The stack could not be started, or did not reach the state that a sample starts from.
-pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
-    let samples = if common.quick { 4 } else { args.samples };
+pub async fn run(args: &Args) -> anyhow::Result<Findings> {
+    let options = &args.stack;
+    let samples = if options.length.quick { 4 } else { args.samples };
     match args.target {
         Target::Embedded => {
             ensure!(!args.knative.is_given(), "an option of --target knative is given, but not --target knative");
-            embedded(args, samples, common).await
+            embedded(args, samples, options).await
         }
         Target::Knative => {
             let given = args.pools.is_some() || args.bursts.is_some() || args.order.is_some();
@@ -127,22 +131,22 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
                 !given && args.scale_to_zero_ms.is_none(),
                 "--pools, --bursts, --order and --scale-to-zero-ms are for the stack on this machine, not for --target knative"
             );
-            knative::run(&args.knative, samples, common).await
+            knative::run(&args.knative, samples, options).await
         }
     }
 }
 
-async fn embedded(args: &Args, samples: usize, common: &Common) -> anyhow::Result<Findings> {
+async fn embedded(args: &Args, samples: usize, options: &StackOptions) -> anyhow::Result<Findings> {
     let plan = Plan {
         samples,
-        bursts: if common.quick { 1 } else { args.bursts.unwrap_or(BURSTS) },
+        bursts: if options.length.quick { 1 } else { args.bursts.unwrap_or(BURSTS) },
         order: args.order,
         scale_to_zero: args.scale_to_zero_ms.map_or(SCALE_TO_ZERO, Duration::from_millis),
     };
-    let mut report = Report::begin("cold-start", common.seed);
+    let mut report = Report::begin("cold-start", options.seed);
     let mut all = Vec::new();
     for &pool in args.pools.as_deref().unwrap_or(&POOLS) {
-        all.push(with_pool(&plan, common, pool, &mut report).await.with_context(|| format!("with a pool of {pool}"))?);
+        all.push(with_pool(&plan, options, pool, &mut report).await.with_context(|| format!("with a pool of {pool}"))?);
     }
     for seen in &all {
         report.series.push(seen.single.series(&format!("pool {}", seen.pool), "one model at zero", seen.single_for));
@@ -158,17 +162,17 @@ async fn embedded(args: &Args, samples: usize, common: &Common) -> anyhow::Resul
     Ok(Findings { plots: plots(&all, &report), report })
 }
 
-async fn with_pool(plan: &Plan, common: &Common, pool: u32, report: &mut Report) -> anyhow::Result<Seen> {
+async fn with_pool(plan: &Plan, options: &StackOptions, pool: u32, report: &mut Report) -> anyhow::Result<Seen> {
     let names: Vec<String> = (0..MODELS).map(|index| format!("digits-{index}")).collect();
     let idle = plan.scale_to_zero;
     let models: Vec<_> = names.iter().map(|name| ModelSpec { max_replicas: 1, ..ModelSpec::new(name, idle) }).collect();
-    let model_file = common.model_file()?;
-    let settings = StackSettings { binaries: &common.binaries, model_file, pool, order: plan.order };
+    let model_file = options.model_file()?;
+    let settings = StackSettings { binaries: &options.binaries, model_file, pool, order: plan.order };
     let stack = Stack::start(&settings, &models).await?;
     report.command(stack.command_line());
     let mut requests = Vec::new();
     for name in &names {
-        requests.push(stack.request(name, common.seed, &[]).await?);
+        requests.push(stack.request(name, options.seed, &[]).await?);
     }
     let mut seen = Seen { pool, ..Seen::default() };
 

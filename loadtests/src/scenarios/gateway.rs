@@ -12,7 +12,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::{Common, Findings};
+use super::{Findings, Length, count};
 use crate::affinity::{self, Core, Split};
 use crate::binaries;
 use crate::closed_loop::ClosedLoop;
@@ -52,11 +52,17 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "haproxy,nginx")]
     pub peers: Vec<Peer>,
     /// Rounds
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = count::<usize>(), conflicts_with = "quick")]
     pub rounds: usize,
     /// Length of one measurement in milliseconds
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub milliseconds: u64,
+    /// What is measured.
+    #[command(flatten)]
+    pub gateway: binaries::Gateway,
+    /// How long it takes.
+    #[command(flatten)]
+    pub length: Length,
 }
 
 /// What was measured: a body, a concurrency.
@@ -110,15 +116,15 @@ struct Subject {
 ///
 /// # Errors
 /// A server could not be started or asked.
-pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
+pub async fn run(args: &Args) -> anyhow::Result<Findings> {
     let mut args = args.clone();
-    if common.quick {
+    if args.length.quick {
         (args.rounds, args.milliseconds) = (1, 100);
     }
     let split = affinity::split()?;
-    let mut report = Report::begin("gateway", common.seed);
+    let mut report = Report::begin("gateway", None);
     let directory = tempfile::tempdir()?;
-    let subjects = start(&args, common, split, &directory).await?;
+    let subjects = start(&args, split, &directory).await?;
     for subject in &subjects {
         report.command(subject.process.command_line());
     }
@@ -155,7 +161,7 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
     Ok(Findings { plots: plots(&results, &cases), report })
 }
 
-async fn start(args: &Args, common: &Common, split: Split, directory: &TempDir) -> anyhow::Result<Vec<Subject>> {
+async fn start(args: &Args, split: Split, directory: &TempDir) -> anyhow::Result<Vec<Subject>> {
     let mut echo = Command::new(binaries::itself()?);
     echo.arg("echo");
     let mut echo = Process::start("loadtest echo", echo, Some(split.load))?;
@@ -163,7 +169,7 @@ async fn start(args: &Args, common: &Common, split: Split, directory: &TempDir) 
 
     let config = directory.path().join("gateway.yaml");
     std::fs::write(&config, gateway_config(upstream))?;
-    let mut command = Command::new(common.binaries.gateway()?);
+    let mut command = Command::new(args.gateway.find()?);
     command.arg("--config").arg(&config).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let mut gateway = Process::start("gateway", command, Some(split.subject))?;
     let addr = gateway.ready(READY_PATIENCE).await?.ready;

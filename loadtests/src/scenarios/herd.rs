@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::{Common, Findings};
+use super::{Findings, StackOptions, count};
 use crate::http1::Keep;
 use crate::open_loop::{self, Shot, Target};
 use crate::outcome::Outcome;
@@ -43,29 +43,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Requests
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = count::<usize>())]
     pub requests: usize,
     /// Values of containerConcurrency to try
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4")]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_parser = count::<u32>(), conflicts_with = "quick")]
     pub concurrency: Vec<u32>,
     /// Idle replicas in the warm pool
     #[arg(long, default_value_t = 1)]
     pub pool: u32,
+    /// What it runs on.
+    #[command(flatten)]
+    pub stack: StackOptions,
 }
 
 /// Runs the scenario.
 ///
 /// # Errors
 /// The stack could not be started or asked.
-pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
+pub async fn run(args: &Args) -> anyhow::Result<Findings> {
+    let options = &args.stack;
     let mut args = args.clone();
-    if common.quick {
+    if options.length.quick {
         args.concurrency.truncate(1);
     }
-    let mut report = Report::begin("herd", common.seed);
+    let mut report = Report::begin("herd", options.seed);
     let mut dots = Vec::new();
     for &concurrency in &args.concurrency {
-        let outcomes = one_herd(&args, common, concurrency, &mut report)
+        let outcomes = one_herd(&args, options, concurrency, &mut report)
             .await
             .with_context(|| format!("with containerConcurrency {concurrency}"))?;
         dots.push(Curve {
@@ -88,10 +92,15 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
     Ok(Findings { report, plots: vec![plot] })
 }
 
-async fn one_herd(args: &Args, common: &Common, concurrency: u32, report: &mut Report) -> anyhow::Result<Vec<Outcome>> {
+async fn one_herd(
+    args: &Args,
+    options: &StackOptions,
+    concurrency: u32,
+    report: &mut Report,
+) -> anyhow::Result<Vec<Outcome>> {
     let model = ModelSpec { max_replicas: 1, concurrency, ..ModelSpec::new(MODEL, Duration::from_secs(2)) };
-    let model_file = common.model_file()?;
-    let settings = StackSettings { binaries: &common.binaries, model_file, pool: args.pool, order: None };
+    let model_file = options.model_file()?;
+    let settings = StackSettings { binaries: &options.binaries, model_file, pool: args.pool, order: None };
     let stack = Stack::start(&settings, &[model]).await?;
     report.command(stack.command_line());
     stack.wait_until("the model at zero and the pool full", PATIENCE, |s| s.at_zero(MODEL) && s.pools_full()).await?;
@@ -101,7 +110,7 @@ async fn one_herd(args: &Args, common: &Common, concurrency: u32, report: &mut R
         let timeout = deadline.as_secs_f64().to_string();
         targets.push(Target {
             addr: stack.gateway,
-            request: stack.request(MODEL, common.seed, &[("x-request-timeout", &timeout)]).await?,
+            request: stack.request(MODEL, options.seed, &[("x-request-timeout", &timeout)]).await?,
             keep: Keep::Labels,
             patience: deadline + GRACE,
         });

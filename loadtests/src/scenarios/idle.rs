@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::{Common, Findings};
+use super::{Findings, Length, count};
+use crate::binaries;
 use crate::http1::{self, Connection, Keep};
 use crate::plot::{Axis, Chart, Curve, Mark, Plot, Scale, Unit};
 use crate::proc_stats;
@@ -34,23 +35,29 @@ const BUDGET_RSS_BYTES: u64 = 40_000_000;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Wrappers to start, one after the other
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub samples: u64,
+    /// What is started.
+    #[command(flatten)]
+    pub wrapper: binaries::Wrapper,
+    /// How long it takes.
+    #[command(flatten)]
+    pub length: Length,
 }
 
 /// Runs the scenario.
 ///
 /// # Errors
 /// A wrapper did not become ready.
-pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
-    let samples = if common.quick { 2 } else { args.samples };
-    let mut report = Report::begin("idle", common.seed);
+pub async fn run(args: &Args) -> anyhow::Result<Findings> {
+    let samples = if args.length.quick { 2 } else { args.samples };
+    let mut report = Report::begin("idle", None);
     let mut ready = Recorder::default();
     let mut rss = 0;
     let start = Instant::now();
     let mut progress = Progress::start("idle wrappers", samples);
     for _ in 0..samples {
-        let mut command = Command::new(common.binaries.wrapper()?);
+        let mut command = Command::new(args.wrapper.find()?);
         command.args(["--pooled", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
         command.args(["--claim-key", UNUSED_KEY, "--pod-uid", "idle"]);
         let spawned = Instant::now();

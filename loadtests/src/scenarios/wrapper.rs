@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::{Common, Findings};
+use super::{Findings, Length, count};
 use crate::affinity::{self, Split};
 use crate::bare::Rate;
 use crate::binaries;
@@ -44,17 +44,26 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "tiny,ppocr-rec,resnet50")]
     pub models: Vec<String>,
     /// Rounds
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = count::<usize>(), conflicts_with = "quick")]
     pub rounds: usize,
     /// Length of one measurement in milliseconds
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 3000, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub milliseconds: u64,
     /// Other servers beside the wrapper
     #[arg(long, value_delimiter = ',')]
     pub peers: Vec<Peer>,
     /// The Python that has kserve and onnxruntime installed
-    #[arg(long, default_value = "python3")]
+    #[arg(long, default_value = "python3", requires = "peers")]
     pub python: PathBuf,
+    /// Seed of the inputs: equal seeds give equal inputs
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What is started.
+    #[command(flatten)]
+    pub wrapper: binaries::Wrapper,
+    /// How long it takes.
+    #[command(flatten)]
+    pub length: Length,
 }
 
 /// A server to compare with.
@@ -91,16 +100,16 @@ struct Server {
 ///
 /// # Errors
 /// A model is missing, or a server could not be started or asked.
-pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
+pub async fn run(args: &Args) -> anyhow::Result<Findings> {
     let mut args = args.clone();
-    if common.quick {
+    if args.length.quick {
         (args.rounds, args.milliseconds) = (1, 200);
     }
     let split = affinity::split()?;
-    let mut report = Report::begin("wrapper", common.seed);
+    let mut report = Report::begin("wrapper", args.seed);
     let mut results = Results::new();
     for model in &args.models {
-        let measured = one_model(&args, common, split, model, &mut report).await;
+        let measured = one_model(&args, split, model, &mut report).await;
         results.insert(model.clone(), measured.with_context(|| format!("model {model}"))?);
     }
     for (model, ways) in &results {
@@ -114,7 +123,6 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
 
 async fn one_model(
     args: &Args,
-    common: &Common,
     split: Split,
     model: &str,
     report: &mut Report,
@@ -123,7 +131,7 @@ async fn one_model(
     if !file.is_file() {
         bail!("no {}: `make models` makes it, --models-dir says where it is, --models leaves it out", file.display());
     }
-    let mut servers = vec![start_wrapper(common, split, model, &file).await?];
+    let mut servers = vec![start_wrapper(&args.wrapper, split, model, &file).await?];
     for peer in &args.peers {
         match peer {
             Peer::Kserve => {
@@ -132,11 +140,11 @@ async fn one_model(
             }
         }
     }
-    let inference = Inference::for_model(servers[0].addr, model, common.seed).await?;
+    let inference = Inference::for_model(servers[0].addr, model, args.seed).await?;
     let program = binaries::itself()?;
     let bare = || {
         let mut bare = Command::new(&program);
-        bare.arg("bare").arg("--model").arg(&file).args(["--seed", &common.seed.to_string()]);
+        bare.arg("bare").arg("--model").arg(&file).args(["--seed", &args.seed.to_string()]);
         bare.args(["--milliseconds", &args.milliseconds.to_string()]);
         bare
     };
@@ -175,8 +183,13 @@ async fn one_model(
     Ok(ways)
 }
 
-async fn start_wrapper(common: &Common, split: Split, model: &str, file: &PathBuf) -> anyhow::Result<Server> {
-    let mut command = Command::new(common.binaries.wrapper()?);
+async fn start_wrapper(
+    wrapper: &binaries::Wrapper,
+    split: Split,
+    model: &str,
+    file: &PathBuf,
+) -> anyhow::Result<Server> {
+    let mut command = Command::new(wrapper.find()?);
     command.arg("--model").arg(file).args(["--name", model, "--concurrency", "64"]);
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
     let mut process = Process::start("model-wrapper", command, Some(split.subject))?;

@@ -4,12 +4,13 @@ mod judge;
 mod trace;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::oneshot;
 
-use super::{Common, Findings};
+use super::{Findings, StackOptions, count, number_in};
 use crate::http1::Keep;
 use crate::open_loop::{self, Shot, Target};
 use crate::outcome::Outcome;
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A caller's patience.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How much faster than told a trace can be played: from slower than life to what a stack of processes can follow.
+const SQUEEZES: RangeInclusive<f64> = 0.1..=1000.0;
+
 /// How often replicas are counted.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 
@@ -40,14 +44,17 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "4,0")]
     pub pools: Vec<u32>,
     /// Models
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = count::<usize>(), conflicts_with = "quick")]
     pub models: usize,
     /// Length of the trace in seconds, squeezed
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub seconds: u64,
     /// How much faster than told the trace is played
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = |text: &str| number_in(&SQUEEZES, text))]
     pub squeeze: f64,
+    /// What it runs on.
+    #[command(flatten)]
+    pub stack: StackOptions,
 }
 
 /// What one pool size showed.
@@ -79,17 +86,18 @@ pub(crate) struct Count {
 ///
 /// # Errors
 /// The stack could not be started or asked.
-pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
+pub async fn run(args: &Args) -> anyhow::Result<Findings> {
+    let options = &args.stack;
     let mut args = args.clone();
-    if common.quick {
+    if options.length.quick {
         (args.models, args.seconds) = (4, 3);
     }
-    let mut report = Report::begin("zipf", common.seed);
+    let mut report = Report::begin("zipf", options.seed);
     let shape = trace::Shape { models: args.models, length: Duration::from_secs(args.seconds), squeeze: args.squeeze };
-    let plan = shape.draw(common.seed);
+    let plan = shape.draw(options.seed);
     let mut all = Vec::new();
     for &pool in &args.pools {
-        let seen = one_pool(&args, common, pool, &plan, &mut report).await;
+        let seen = one_pool(&args, options, pool, &plan, &mut report).await;
         all.push(seen.with_context(|| format!("with a pool of {pool}"))?);
     }
     for seen in &all {
@@ -109,17 +117,23 @@ pub async fn run(args: &Args, common: &Common) -> anyhow::Result<Findings> {
     Ok(Findings { plots: plots(&all), report })
 }
 
-async fn one_pool(args: &Args, common: &Common, pool: u32, plan: &[Shot], report: &mut Report) -> anyhow::Result<Seen> {
+async fn one_pool(
+    args: &Args,
+    options: &StackOptions,
+    pool: u32,
+    plan: &[Shot],
+    report: &mut Report,
+) -> anyhow::Result<Seen> {
     let names: Vec<String> = (1..=args.models).map(|rank| format!("model-{rank:02}")).collect();
     let idle = trace::SCALE_TO_ZERO_AFTER.div_f64(args.squeeze);
     let models: Vec<_> = names.iter().map(|name| ModelSpec::new(name, idle)).collect();
-    let model_file = common.model_file()?;
-    let settings = StackSettings { binaries: &common.binaries, model_file, pool, order: None };
+    let model_file = options.model_file()?;
+    let settings = StackSettings { binaries: &options.binaries, model_file, pool, order: None };
     let stack = Stack::start(&settings, &models).await?;
     report.command(stack.command_line());
     let mut targets = Vec::new();
     for name in &names {
-        let request = stack.request(name, common.seed, &[]).await?;
+        let request = stack.request(name, options.seed, &[]).await?;
         targets.push(Target { addr: stack.gateway, request, keep: Keep::Labels, patience: ANSWER_PATIENCE });
     }
     let before = stack
@@ -130,7 +144,7 @@ async fn one_pool(args: &Args, common: &Common, pool: u32, plan: &[Shot], report
     let mut progress = Progress::start(&format!("trace, pool {pool}"), plan.len() as u64);
     let start = Instant::now();
     let (stop, stopped) = oneshot::channel();
-    let counting = tokio::spawn(count(stack.admin, start, stopped));
+    let counting = tokio::spawn(count_replicas(stack.admin, start, stopped));
     open_loop::run(plan.to_vec(), &targets, start, |outcome| {
         seen.take(&outcome);
         progress.step();
@@ -158,7 +172,11 @@ impl Seen {
     }
 }
 
-async fn count(admin: SocketAddr, start: Instant, mut stopped: oneshot::Receiver<()>) -> anyhow::Result<Vec<Count>> {
+async fn count_replicas(
+    admin: SocketAddr,
+    start: Instant,
+    mut stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<Vec<Count>> {
     let mut counts = Vec::new();
     loop {
         let status = Status::ask(admin).await?;

@@ -15,7 +15,7 @@ use crate::plot::{Axis, Bar, Bars, Chart, Curve, Mark, Plot, Scale, Segment, Uni
 use crate::progress::Progress;
 use crate::record::Recorder;
 use crate::report::{Report, Standing, Verdict};
-use crate::scenarios::{Common, Findings};
+use crate::scenarios::{Findings, StackOptions, count};
 use crate::scrape;
 
 /// Services that take turns. While one is asked those before it stand ready and idle; together they go to zero afterwards, long
@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "REFERENCE")]
     pub image: Option<String>,
     /// Services that take turns [default: 15]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<usize>())]
     pub services: Option<usize>,
     /// Processor that each requests [default: 25m]
     #[arg(long, value_name = "QUANTITY")]
@@ -99,11 +99,10 @@ struct Stage {
 ///
 /// # Errors
 /// The cluster is not usable, or a Service does not reach the state that a sample starts from.
-pub(super) async fn run(args: &Args, samples: usize, common: &Common) -> anyhow::Result<Findings> {
-    let services = args.services.unwrap_or(if common.quick { 2 } else { SERVICES });
-    ensure!(services > 0, "--services must be above 0");
-    let model_file = common.model_file()?;
-    let image = knative::provide(args.image.as_deref(), &common.binaries, model_file)?;
+pub(super) async fn run(args: &Args, samples: usize, options: &StackOptions) -> anyhow::Result<Findings> {
+    let services = args.services.unwrap_or(if options.length.quick { 2 } else { SERVICES });
+    let model_file = options.model_file()?;
+    let image = knative::provide(args.image.as_deref(), &options.binaries, model_file)?;
     let spec = ServiceSpec {
         image,
         cpu: args.cpu.clone().unwrap_or_else(|| CPU.to_owned()),
@@ -112,14 +111,14 @@ pub(super) async fn run(args: &Args, samples: usize, common: &Common) -> anyhow:
         timeout_seconds: TIMEOUT_SECONDS,
         window_seconds: WINDOW_SECONDS,
     };
-    let mut report = Report::begin("cold-start", common.seed);
+    let mut report = Report::begin("cold-start", options.seed);
     let cluster = Cluster::connect().await?;
     let activator = match args.activator {
         Some(given) => given,
         None => cluster.activator().await?,
     };
     let stage = Stage { pods: cluster.pods(), cluster, activator };
-    let woken = stage.deploy(services, &spec, common).await?;
+    let woken = stage.deploy(services, &spec, options).await?;
 
     let start = Instant::now();
     let mut recorder = Recorder::default();
@@ -149,14 +148,14 @@ pub(super) async fn run(args: &Args, samples: usize, common: &Common) -> anyhow:
 // === impl Stage ===
 
 impl Stage {
-    async fn deploy(&self, services: usize, spec: &ServiceSpec, common: &Common) -> anyhow::Result<Vec<Woken>> {
-        let stem = common.model_file.file_stem().and_then(|stem| stem.to_str()).context("--model-file has no name")?;
+    async fn deploy(&self, services: usize, spec: &ServiceSpec, options: &StackOptions) -> anyhow::Result<Vec<Woken>> {
+        let stem = options.model_file.file_stem().and_then(|stem| stem.to_str()).context("--model-file has no name")?;
         let mut progress = Progress::start("Services", services as u64);
         let mut woken = Vec::new();
         for index in 0..services {
             let name = format!("{stem}-{index}").to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
             let revision = self.cluster.deploy(&name, spec).await?;
-            let request = self.request(stem, &revision, common.seed).await?;
+            let request = self.request(stem, &revision, options.seed).await?;
             woken.push(Woken { name, revision, request });
             progress.step();
         }

@@ -103,7 +103,7 @@ mod tests {
         let report = report(&[(100.0, 5.0), (110.0, 5.0), (900.0, 5.0)]);
         assert_eq!(report.ratios["added_p50_gateway_to_haproxy_1KiB_c1"], 0.5);
         assert_eq!(report.ratios["cpu_gateway_to_haproxy_1KiB_c1"], 0.5);
-        assert!(report.verdicts.iter().all(|verdict| verdict.is_held()));
+        assert!(report.verdicts.iter().all(Verdict::is_held));
     }
 
     #[test]

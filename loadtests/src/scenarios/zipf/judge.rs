@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(report.ratios["cold_share_pool_4"], 0.1);
         assert_eq!(report.ratios["cold_start_p50_pool_0_to_pool_4"].round(), 20.0);
         assert_eq!(report.ratios["replica_seconds_pool_4_to_pool_0"], 1.667);
-        assert!(report.verdicts.iter().all(|verdict| verdict.is_held()));
+        assert!(report.verdicts.iter().all(Verdict::is_held));
     }
 
     #[test]
