@@ -9,3 +9,4 @@ pub mod images;
 pub mod knative;
 pub mod kwok;
 pub mod process;
+pub mod stdout;

@@ -1,6 +1,7 @@
 //! Starts, enters and stops a cluster on this machine.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand};
 use e2e::cluster::{self, Cluster, ComponentState, Inside, Place, Started, TestCluster, UpSettings};
 use e2e::components::{Cache, Component};
 use e2e::process::{Progress, unless_interrupted};
+use e2e::stdout;
 
 /// A real Kubernetes cluster with Knative Serving on this machine, in namespaces of its own.
 #[derive(Debug, Parser)]
@@ -213,19 +215,18 @@ async fn up(place: &Place, knative: Knative, progress: &Progress) -> anyhow::Res
             cluster
         }
     };
-    let kubectl = Cache::open()?.ensure(&[Component::Kubernetes], progress).await?.path("kubectl")?;
-    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
-    println!("alias kubectl={}", kubectl.display());
+    let (kubeconfig, tools) = (cluster.kubeconfig(), place.tools());
+    stdout::print(&format!("export KUBECONFIG={}\nexport PATH={}:$PATH\n", kubeconfig.display(), tools.display()))?;
     Ok(())
 }
 
 async fn status(place: &Place) -> anyhow::Result<ExitCode> {
     let Some(cluster) = Cluster::running(place) else {
-        println!("cluster {} does not run", place.name());
+        stdout::print(&format!("cluster {} does not run\n", place.name()))?;
         return Ok(ExitCode::FAILURE);
     };
-    println!(
-        "cluster {} runs: process {}, KUBECONFIG={}",
+    let mut text = format!(
+        "cluster {} runs: process {}, KUBECONFIG={}\n",
         place.name(),
         cluster.init_pid(),
         cluster.kubeconfig().display()
@@ -238,8 +239,9 @@ async fn status(place: &Place) -> anyhow::Result<ExitCode> {
             ComponentState::Stopped => "is stopped".to_owned(),
             ComponentState::Dead(how) => how,
         };
-        println!("{:24} {state}", component.name);
+        let _ = writeln!(text, "{:24} {state}", component.name);
     }
+    stdout::print(&text)?;
     Ok(if all_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -95,6 +95,11 @@ impl Place {
         self.path("log/cluster.log")
     }
 
+    /// A folder for the caller's `PATH`, with a kubectl that fits.
+    pub fn tools(&self) -> PathBuf {
+        self.path("bin")
+    }
+
     /// The kubeconfig for the caller's shell: the API server through the relay on loopback.
     pub fn kubeconfig(&self) -> PathBuf {
         self.path("kubeconfig")

@@ -22,7 +22,7 @@ const DEATH_DEADLINE: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// What is removed in the state folder, and nothing else there. The logs stay, for whoever wants to know what happened.
-const REMOVED: [&str; 4] = ["cluster.json", "cluster.json.new", "kubeconfig", "data"];
+const REMOVED: [&str; 5] = ["cluster.json", "cluster.json.new", "kubeconfig", "bin", "data"];
 
 /// Kills what runs of the cluster and removes its cgroups and its state. Nothing happens where nothing is left.
 ///
@@ -116,6 +116,8 @@ mod tests {
         let place = Place::new("sweep-test", Some(folder.path())).unwrap();
         std::fs::create_dir_all(place.data("kubelet/pods")).unwrap();
         std::fs::create_dir_all(place.logs()).unwrap();
+        std::fs::create_dir(place.tools()).unwrap();
+        std::os::unix::fs::symlink("/bin/true", place.tools().join("kubectl")).unwrap();
         for file in ["cluster.json", "kubeconfig", "cluster.lock", "log/kubelet.log", "notes.txt"] {
             std::fs::write(place.path(file), "not a record").unwrap();
         }

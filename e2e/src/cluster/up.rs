@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -112,10 +112,11 @@ async fn begin(settings: &UpSettings, progress: &Progress) -> anyhow::Result<Beg
     sweep::sweep(place).context("cannot remove what an earlier start left")?;
     sweep::rotate_logs(place)?;
     // Built here, where the network is; the processes inside find it all done.
-    unless_interrupted(Materials::gather(place, settings.knative_dir.as_deref(), progress)).await?;
+    let gathering = Materials::gather(place, settings.knative_dir.as_deref(), progress);
+    let kubectl = unless_interrupted(gathering).await?.binaries.path("kubectl")?;
 
     let begin = Instant::now();
-    match unless_interrupted(start(settings, progress)).await {
+    match unless_interrupted(start(settings, &kubectl, progress)).await {
         Ok((cluster, control)) => Ok(Begun::Now(Bound { cluster, time: begin.elapsed(), control })),
         Err(error) => {
             sweep::sweep(place).with_context(|| format!("{error:#}; and then it could not be removed"))?;
@@ -155,7 +156,7 @@ async fn revive(cluster: &Cluster, progress: &Progress) -> anyhow::Result<Vec<St
     Ok(revived)
 }
 
-async fn start(settings: &UpSettings, progress: &Progress) -> anyhow::Result<(Cluster, UnixStream)> {
+async fn start(settings: &UpSettings, kubectl: &Path, progress: &Progress) -> anyhow::Result<(Cluster, UnixStream)> {
     let place = &settings.place;
     std::fs::create_dir_all(place.state().join("data")).context("cannot make the folder of the cluster's files")?;
     cgroups::create(&cgroups::hierarchies()?, &place.cgroup_root())?;
@@ -186,6 +187,8 @@ async fn start(settings: &UpSettings, progress: &Progress) -> anyhow::Result<(Cl
         None => bail!("its processes ended ({}); see above", child.wait().context("cannot wait for unshare")?),
     }
     kubeconfig::write_outside(place, port)?;
+    std::fs::create_dir_all(place.tools()).context("cannot make the folder of the caller's tools")?;
+    std::os::unix::fs::symlink(kubectl, place.tools().join("kubectl")).context("cannot link kubectl")?;
     // Before the word that it is to stay: killed in between, we leave a record of a cluster that ended, which the next start sweeps.
     record.phase = Phase::Ready;
     record.save(place).context("cannot write the cluster's record")?;

@@ -24,6 +24,7 @@ use super::{images, waiting};
 use crate::cluster::{Cluster, Place};
 use crate::components::{Binaries, Cache};
 use crate::process::Progress;
+use crate::stdout;
 
 /// Cases that wait for an ingress and run side by side, to see whether they still do. Each has a pod or two that start and then
 /// idle.
@@ -90,12 +91,12 @@ pub async fn run(place: &Place, arguments: &Arguments, progress: &Progress) -> a
     }
     let shutdown = Shutdown::on_signals().context("cannot install the signal handlers")?;
     let report = report(place, arguments, progress, &shutdown).await?;
-    print!("{}", report.table());
+    stdout::print(&report.table())?;
     let Some(baseline) = baseline else {
         return Ok(if report.with(Verdict::Fail).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     };
     let comparison = Comparison::of(&report, &baseline);
-    print!("\n{comparison}");
+    stdout::print(&format!("\n{comparison}"))?;
     Ok(if comparison.newly_failing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
