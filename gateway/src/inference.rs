@@ -27,6 +27,7 @@ use crate::respond::{DEVICE, Protocol, REASON, REPLICA, SERVER_TIMING, refusal};
 use crate::server_timing;
 use crate::timer::Timer;
 use crate::upload::{Payload, Source, Upload};
+use crate::upstream::H2Slot;
 use crate::verdict::{self, Beginning};
 
 /// Whether a request may bring a model up.
@@ -128,7 +129,7 @@ impl Inference {
             attempts += 1;
             account.runs_on(Some(place.replica().spec.device));
             let outcome = {
-                let unanswered = Unanswered::new(&self.model, &place, &admitted.payload, sent);
+                let unanswered = Unanswered::new(&self.model, &place, self.shared(&place), &admitted.payload, sent);
                 let attempt = pin!(self.attempt(&admitted.payload, &place, admitted.size, sent));
                 let outcome = within(&mut admitted.timer, attempt).await;
                 unanswered.ended();
@@ -140,6 +141,7 @@ impl Inference {
                 let silence = admitted.payload.whole_for(took);
                 if silence.is_some_and(|silence| place.is_overdue(silence)) {
                     self.model.record_failure(&place, admitted.size, took, now);
+                    self.shared(&place).into_iter().for_each(H2Slot::clear);
                 }
                 return Err(Error::Deadline(admitted.timeout));
             };
@@ -267,6 +269,12 @@ impl Inference {
             }
             Failure::Lost => self.model.report_fault(&replica, Fault::Unreachable),
         }
+    }
+
+    /// The connection to the replica that the request shares with others, if it does. It gets no new request once one was
+    /// met with silence: it may be dead, though the replica is not.
+    fn shared<'a>(&self, place: &'a Place) -> Option<&'a H2Slot> {
+        (self.protocol == Protocol::Grpc).then(|| place.replica().h2(self.worker.index))
     }
 
     /// Passes a replica's answer on, unless it breaks off before anything of it was.

@@ -147,7 +147,7 @@ async fn a_replica_that_falls_silent_in_its_answers_is_ejected_at_their_deadline
             open.push(stream);
         }
     });
-    let model = ModelRoute { timeout: Duration::from_millis(600), ..static_model("digits", &[(addr, 8)]) };
+    let model = ModelRoute { timeout: Duration::from_secs(3), ..static_model("digits", &[(addr, 8)]) };
     let gateway = TestGateway::start(vec![model]);
     let client = TestClient::http1();
     let requests = (0..5).map(|_| client.try_send(request(&gateway)));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -23,6 +23,8 @@ type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
 pub enum Behaviour {
     /// Answers with the request's body after this time.
     Echo(Duration),
+    /// Sends each piece of the request's body back when it comes.
+    EchoFrames,
     /// Waits for [`FakeWrapper::let_go`], once per request, then echoes.
     Gated,
     /// Sends the head and half of the promised body, then nothing.
@@ -31,12 +33,19 @@ pub enum Behaviour {
     Reset,
     /// Answers this, with a `kferving-reason`, before reading the body.
     Refuse(StatusCode, &'static str),
+    /// Answers a call of gRPC with this status and a `kferving-reason`, before reading the message.
+    RefuseCall(&'static str, &'static str),
+    /// Answers a call of gRPC with a message, and fails it in the trailers.
+    FailCall(&'static str),
+    /// Reads the request and says nothing.
+    Silent,
     /// Answers 200 and what it was sent as headers, as JSON.
     Headers,
 }
 
 #[derive(Default)]
 struct Seen {
+    connections: AtomicUsize,
     requests: AtomicUsize,
     running: AtomicUsize,
     peak: AtomicUsize,
@@ -95,6 +104,7 @@ impl FakeWrapper {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let shared = shared.clone();
+                shared.0.connections.fetch_add(1, Ordering::SeqCst);
                 let service = service_fn(move |request| {
                     let (seen, gate, behaviour) = shared.clone();
                     let behaviour = behaviour.lock().clone();
@@ -117,6 +127,11 @@ impl FakeWrapper {
     /// Lets this many gated requests finish.
     pub fn let_go(&self, requests: usize) {
         self.gate.add_permits(requests);
+    }
+
+    /// Connections taken so far.
+    pub fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
     }
 
     /// Requests whose head arrived.
@@ -171,6 +186,15 @@ async fn answer(
         let response = Response::builder().status(status).header("kferving-reason", reason);
         return Ok(response.body(full(Bytes::from_static(b"{\"error\":\"refused\"}"))).unwrap());
     }
+    if let Behaviour::RefuseCall(status, reason) = behaviour {
+        running.answered = true;
+        let response = call().header("grpc-status", status).header("kferving-reason", reason);
+        return Ok(response.body(full(Bytes::new())).unwrap());
+    }
+    if let Behaviour::EchoFrames = behaviour {
+        running.answered = true;
+        return Ok(Response::new(request.into_body().map_err(std::io::Error::other).boxed()));
+    }
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     seen.bodies.fetch_add(1, Ordering::SeqCst);
@@ -198,7 +222,16 @@ async fn answer(
             let json = serde_json::Value::Object(headers.collect());
             return Ok(Response::new(full(Bytes::from(json.to_string()))));
         }
-        Behaviour::Refuse(..) => unreachable!("answered above"),
+        Behaviour::FailCall(status) => {
+            running.answered = true;
+            let trailers =
+                HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status))]);
+            let frames = [Frame::data(body), Frame::trailers(trailers)].map(Ok);
+            let body = StreamBody::new(futures::stream::iter(frames));
+            return Ok(call().body(http_body_util::BodyExt::boxed(body)).unwrap());
+        }
+        Behaviour::Silent => std::future::pending().await,
+        Behaviour::EchoFrames | Behaviour::Refuse(..) | Behaviour::RefuseCall(..) => unreachable!("answered above"),
     }
     running.answered = true;
     let response = Response::builder().header("server-timing", "queue;dur=0.1, infer;dur=0.2");
@@ -207,6 +240,11 @@ async fn answer(
         None => response,
     };
     Ok(response.body(full(body)).unwrap())
+}
+
+/// The head of an answer of gRPC.
+fn call() -> http::response::Builder {
+    Response::builder().header("content-type", "application/grpc")
 }
 
 fn full(bytes: Bytes) -> Body {

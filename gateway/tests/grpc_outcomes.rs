@@ -1,0 +1,99 @@
+//! Calls of gRPC that fail: over HTTP they look like successes.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway::ModelRoute;
+use http::Request;
+use http_body_util::Full;
+use support::wrapper::{Behaviour, FakeWrapper};
+use support::{TestClient, TestGateway, static_model};
+
+const EJECTIONS: &str = "kferving_gateway_ejections_total";
+const REQUESTS: &str = "kferving_gateway_requests_total";
+
+/// A call of ModelInfer for `digits`.
+fn infer(gateway: &TestGateway) -> Request<Full<Bytes>> {
+    Request::post(gateway.url("/inference.GRPCInferenceService/ModelInfer"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Full::from(Bytes::from_static(b"\0\0\0\0\x08\x0a\x06digits")))
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_a_replica_refused_is_picked_again() {
+    for reason in ["replica-busy", "draining", "shutting-down"] {
+        let refusing = FakeWrapper::start(Behaviour::RefuseCall("14", reason));
+        let serving = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+        let gateway = TestGateway::start(vec![static_model("digits", &[(refusing.addr, 1), (serving.addr, 1)])]);
+        let client = TestClient::http2();
+        let mut served = 0;
+        while refusing.requests() == 0 && served < 200 {
+            let answer = client.send(infer(&gateway)).await;
+            assert_eq!(answer.header("grpc-status"), "", "{reason}: {answer:?}");
+            served += 1;
+        }
+        assert!(refusing.requests() > 0, "{reason}: the refusing replica was never picked");
+        gateway.settles().await;
+        assert!(gateway.metric("kferving_gateway_retries_total", &[]) >= 1.0, "{reason}");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_fail_eject_their_replica_and_show_no_service_time() {
+    for behaviour in [Behaviour::RefuseCall("13", "internal"), Behaviour::FailCall("13")] {
+        let replica = FakeWrapper::start(behaviour);
+        let gateway = TestGateway::start(vec![static_model("digits", &[(replica.addr, 1)])]);
+        let client = TestClient::http2();
+        for failures in 1..=5 {
+            assert_eq!(gateway.metric(EJECTIONS, &[]), 0.0, "before failure {failures}");
+            assert_eq!(client.send(infer(&gateway)).await.status, 200);
+            gateway.settles().await;
+        }
+        assert_eq!(gateway.metric(EJECTIONS, &[]), 1.0);
+        assert_eq!(gateway.metric(REQUESTS, &[("code", "500")]), 5.0, "counted as the gateway's own failures are");
+        assert!(!gateway.gateway.explain("vision", "digits", 1).unwrap().devices[0].measured);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_the_caller_got_wrong_keeps_its_reason_and_speaks_against_nobody() {
+    let replica = FakeWrapper::start(Behaviour::RefuseCall("3", "bad-request"));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(replica.addr, 1)])]);
+    let client = TestClient::http2();
+    for _ in 0..8 {
+        let answer = client.send(infer(&gateway)).await;
+        assert_eq!((answer.header("grpc-status"), answer.header("kferving-reason")), ("3", "bad-request"));
+    }
+    gateway.settles().await;
+    assert_eq!(gateway.metric(EJECTIONS, &[]), 0.0);
+    assert_eq!(gateway.metric(REQUESTS, &[("code", "400"), ("reason", "bad-request")]), 8.0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_calls_get_no_answer_is_used_no_more() {
+    let replica = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let model = ModelRoute { timeout: Duration::from_secs(1), ..static_model("digits", &[(replica.addr, 4)]) };
+    let gateway = TestGateway::with_settings(
+        vec![model],
+        gateway::GatewaySettings { namespace: None, threads: 1, ..gateway::GatewaySettings::default() },
+    );
+    let client = TestClient::http2();
+    assert_eq!(client.send(infer(&gateway)).await.header("grpc-status"), "");
+    assert_eq!(replica.connections(), 1);
+    replica.behave(Behaviour::Silent);
+    assert_eq!(client.send(infer(&gateway)).await.header("grpc-status"), "4");
+    replica.behave(Behaviour::Echo(Duration::ZERO));
+    assert_eq!(client.send(infer(&gateway)).await.header("grpc-status"), "");
+    assert_eq!(replica.connections(), 2, "the silent one may be dead");
+    gateway.settles().await;
+    gateway.stop().await;
+}
