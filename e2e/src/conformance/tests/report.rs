@@ -156,3 +156,13 @@ fn every_list_can_be_read_and_has_reasons() {
         }
     }
 }
+
+#[test]
+fn a_case_without_hope_waits_for_nothing() {
+    for suite in [Suite::Ingress, Suite::ServingApi, Suite::ServingRuntime, Suite::ServingE2e, Suite::Ha] {
+        let list = waiting::list(suite).unwrap();
+        for (case, reason) in suite.hopeless() {
+            assert!(reason.len() > 10 && !list.contains_key(*case), "{suite:?}: {case}: {reason}");
+        }
+    }
+}
