@@ -48,7 +48,8 @@ pub struct Limits {
     pub body_grace: Duration,
     /// Longest that a client may take no byte of an answer that is there for it, before its connection is closed: it would
     /// keep its connection, and the memory of its answers, for as long as it likes. 30 s is half of nginx's `send_timeout`,
-    /// and as long as a request's body may be silent.
+    /// and as long as a request's body may be silent. Whoever takes a little now and then is slow, not stalled, and stays:
+    /// a bandwidth for answers would cut off honest clients that share a connection.
     pub answer_stall_timeout: Duration,
     /// Longest that shutdown waits for requests in flight.
     pub drain_timeout: Duration,

@@ -21,10 +21,17 @@ const STALLED: &str = "kferving_gateway_connections_stalled_total";
 const CONNECTIONS: &str = "kferving_gateway_connections";
 
 fn start(limits: Limits) -> (FakeWrapper, TestGateway) {
-    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    start_with(Behaviour::Echo(Duration::ZERO), limits)
+}
+
+fn start_with(behaviour: Behaviour, limits: Limits) -> (FakeWrapper, TestGateway) {
+    let wrapper = FakeWrapper::start(behaviour);
     let gateway = TestGateway::with_limits(vec![static_model("digits", &[(wrapper.addr, 100)])], limits);
     (wrapper, gateway)
 }
+
+/// An answer that is longer than the gateway reads ahead.
+const LONG: usize = 1 << 20;
 
 /// A connection that takes a few kilobytes and then nothing.
 async fn connect_narrow(addr: SocketAddr) -> TcpStream {
@@ -97,10 +104,8 @@ fn infer() -> Vec<u8> {
     header_block(&[(":method", "POST"), (":scheme", "http"), (":path", INFER), (":authority", "digits.vision")])
 }
 
-/// Asks for `frames` frames of 16,000 bytes on this stream.
-async fn ask(attacker: &mut H2Attacker, stream: u32, frames: usize) {
+async fn ask(attacker: &mut H2Attacker, stream: u32) {
     attacker.send(&headers(stream, END_HEADERS, &infer())).await;
-    attacker.send(&data(stream, 0, &[b'x'; 16_000]).repeat(frames)).await;
     attacker.send(&data(stream, END_STREAM, b"x")).await;
 }
 
@@ -111,7 +116,7 @@ async fn a_closed_window_keeps_neither_place_nor_permit_of_an_answer_that_is_the
     let (_wrapper, gateway) = start(limits);
     let mut attacker = H2Attacker::connect_with(gateway.addr, &[(4, 0)]).await;
     for stream in [1, 3] {
-        ask(&mut attacker, stream, 1).await;
+        ask(&mut attacker, stream).await;
         attacker.heard_until(&[Heard::Status(200)]).await;
     }
     eventually("both answers have been counted", || {
@@ -127,13 +132,12 @@ async fn a_closed_window_keeps_neither_place_nor_permit_of_an_answer_that_is_the
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_window_keeps_no_permit_beyond_the_deadline() {
     let limits = Limits { caller_concurrency: Some(1), answer_stall_timeout: 10 * PATIENCE, ..Limits::default() };
-    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    let wrapper = FakeWrapper::start(Behaviour::Long(LONG));
     let timeout = Duration::from_secs(1);
     let model = ModelRoute { timeout, ..static_model("digits", &[(wrapper.addr, 100)]) };
     let gateway = TestGateway::with_limits(vec![model], limits);
     let mut attacker = H2Attacker::connect_with(gateway.addr, &[(4, 0)]).await;
-    // Longer than is read ahead.
-    ask(&mut attacker, 1, 60).await;
+    ask(&mut attacker, 1).await;
     attacker.heard_until(&[Heard::Status(200)]).await;
     eventually("the answer has been counted", || {
         gateway.metric("kferving_gateway_requests_total", &[("code", "200")]) == 1.0
@@ -146,16 +150,17 @@ async fn a_closed_window_keeps_no_permit_beyond_the_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_stays_closed_ends_the_connection_though_it_answers_pings() {
-    let (_wrapper, gateway) = start(Limits { answer_stall_timeout: STALL, ..Limits::default() });
-    // A short answer, one longer than is read ahead, and one of which the client takes the first byte.
-    for (window, frames) in [(0, 1), (0, 20), (1, 1)] {
+    let (wrapper, gateway) = start(Limits { answer_stall_timeout: STALL, ..Limits::default() });
+    // A short answer, a long one, and one of which the client takes the first byte.
+    for (window, length) in [(0, 100), (0, LONG), (1, 100)] {
+        wrapper.behave(Behaviour::Long(length));
         let before = gateway.metric(STALLED, &[]);
         let mut attacker = H2Attacker::connect_with(gateway.addr, &[(4, window)]).await;
-        ask(&mut attacker, 1, frames).await;
+        ask(&mut attacker, 1).await;
         let mut closed = false;
         let deadline = Instant::now() + PATIENCE;
         while !closed {
-            assert!(Instant::now() < deadline, "window {window}, {frames} frames: never closed");
+            assert!(Instant::now() < deadline, "window {window}, {length} bytes: never closed");
             attacker.send(&ping()).await;
             closed = attacker.heard_until(&[Heard::PingAck, Heard::GoAway]).await.contains(&Heard::Closed);
             tokio::time::sleep(STALL / 10).await;
@@ -169,13 +174,14 @@ async fn a_window_that_stays_closed_ends_the_connection_though_it_answers_pings(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_opens_bit_by_bit_is_served_to_the_end() {
-    let (_wrapper, gateway) = start(Limits { answer_stall_timeout: STALL, ..Limits::default() });
+    let limits = Limits { answer_stall_timeout: STALL, ..Limits::default() };
+    let (_wrapper, gateway) = start_with(Behaviour::Long(16_000), limits);
     let mut client = H2Attacker::connect_with(gateway.addr, &[(4, 0)]).await;
-    ask(&mut client, 1, 1).await;
+    ask(&mut client, 1).await;
     client.heard_until(&[Heard::Status(200)]).await;
-    // 16,001 bytes in 20 pieces, in twice the limit.
+    // In 20 pieces, in twice the limit.
     for _ in 0..20 {
-        client.send(&window_update(1, 801)).await;
+        client.send(&window_update(1, 800)).await;
         assert_eq!(client.heard_until(&[Heard::Data, Heard::Reset, Heard::GoAway]).await.last(), Some(&Heard::Data));
         tokio::time::sleep(STALL / 10).await;
     }

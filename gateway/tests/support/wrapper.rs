@@ -25,6 +25,8 @@ pub enum Behaviour {
     Echo(Duration),
     /// Sends each piece of the request's body back when it comes.
     EchoFrames,
+    /// Answers with so many bytes.
+    Long(usize),
     /// Waits for [`FakeWrapper::let_go`], once per request, then echoes.
     Gated,
     /// Sends the head and half of the promised body, then nothing.
@@ -229,6 +231,10 @@ async fn answer(
             let frames = [Frame::data(body), Frame::trailers(trailers)].map(Ok);
             let body = StreamBody::new(futures::stream::iter(frames));
             return Ok(call().body(http_body_util::BodyExt::boxed(body)).unwrap());
+        }
+        Behaviour::Long(bytes) => {
+            running.answered = true;
+            return Ok(Response::new(full(Bytes::from(vec![b'x'; bytes]))));
         }
         Behaviour::Silent => std::future::pending().await,
         Behaviour::EchoFrames | Behaviour::Refuse(..) | Behaviour::RefuseCall(..) => unreachable!("answered above"),
