@@ -85,18 +85,18 @@ impl Account {
 
     /// The last byte has arrived from the replica.
     pub(crate) fn complete(mut self, answer: Answer) {
-        let Beginning { size, latency, status, .. } = answer.beginning;
+        let Beginning { size, sent, latency, status } = answer.beginning;
         self.set_outcome(status, answer.reason);
         let now = self.now();
         self.completed = Some(now);
         let Some(place) = &self.place else { return };
-        if verdict::is_fault(status) {
-            self.model.record_failure(place, size, latency, now);
-        } else if status.is_success() {
-            self.model.record_served(place, size, latency, now);
-        } else {
+        match latency {
+            _ if verdict::is_fault(status) => {
+                self.model.record_failure(place, size, latency.unwrap_or(now.saturating_since(sent)), now);
+            }
+            Some(latency) if status.is_success() => self.model.record_served(place, size, latency, now),
             // What a refusal took says nothing of what a run takes.
-            self.model.record_refused(place);
+            _ => self.model.record_refused(place),
         }
     }
 

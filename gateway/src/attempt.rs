@@ -53,7 +53,9 @@ impl Inference {
                 let status = meaning(self.protocol, response.status(), response.headers());
                 match sentinel(status, response.headers()) {
                     Some(refused) => Err(refused),
-                    None => Ok((response, Beginning { size, sent, latency, status })),
+                    None => {
+                        Ok((response, Beginning { size, sent, latency: (!self.is_stream).then_some(latency), status }))
+                    }
                 }
             }
             Err(error) => {

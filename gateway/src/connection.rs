@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::gateway::Worker;
+use crate::inbound::Inbound;
 use crate::owed::Owed;
 use crate::strict_http::{Bypass, StrictHttp};
 use crate::timer::SharedTimers;
@@ -94,7 +95,9 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
     let service = hyper::service::service_fn({
         let (worker, drain, bypass) = (Arc::clone(&worker), Arc::clone(&drain), Arc::clone(&bypass));
         move |request: Request<Incoming>| {
-            let request = request.map(|incoming| bypass.take().map_or(Source::Coming(incoming), Source::Arrived));
+            let request = request.map(|incoming| {
+                bypass.take().map_or_else(|| Source::Coming(Inbound::new(incoming, http2)), Source::Arrived)
+            });
             let (answering, drain) = (worker.answer(request, caller), Arc::clone(&drain));
             async move {
                 let mut response = answering.await;

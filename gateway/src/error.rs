@@ -131,6 +131,9 @@ pub(crate) enum Error {
     /// Too many requests wait for this model.
     #[error("model {model:?} holds as many requests as it may ({bound}) and has no free replica: retry later")]
     HoldFull { model: String, bound: &'static str },
+    /// The gateway reads as many bytes of bodies as it may.
+    #[error("the gateway is reading {limit} bytes of request bodies, as many as it may: retry later")]
+    ReadingFull { limit: u64 },
     /// The model cannot be served now.
     #[error("{message}")]
     Unavailable { reason: Reason, message: String, retry_after: Option<Duration> },
@@ -171,7 +174,7 @@ impl Error {
             Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
             Self::BodyStalled(_) => Reason::UploadStalled,
             Self::BodyTooSlow(_) => Reason::UploadTooSlow,
-            Self::HoldFull { .. } => Reason::HoldFull,
+            Self::HoldFull { .. } | Self::ReadingFull { .. } => Reason::HoldFull,
             Self::Unavailable { reason, .. } | Self::Refused(reason) => *reason,
             Self::Deadline(_) => Reason::Deadline,
             Self::ReplicaLost { .. } => Reason::ReplicaLost,
@@ -193,9 +196,11 @@ impl Error {
             Self::AmbiguousModel { .. } => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyStalled(_) | Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::HoldFull { .. } | Self::Unavailable { .. } | Self::Refused(_) | Self::ShuttingDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::HoldFull { .. }
+            | Self::ReadingFull { .. }
+            | Self::Unavailable { .. }
+            | Self::Refused(_)
+            | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::ReplicaLost { .. } => StatusCode::BAD_GATEWAY,
             Self::CallerLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -215,6 +220,7 @@ impl Error {
             Self::BodyTooLarge { .. } | Self::CallerLimit { .. } => Code::ResourceExhausted,
             Self::BodyStalled(_) | Self::BodyTooSlow(_) | Self::Deadline(_) => Code::DeadlineExceeded,
             Self::HoldFull { .. }
+            | Self::ReadingFull { .. }
             | Self::Unavailable { .. }
             | Self::Refused(_)
             | Self::ReplicaLost { .. }
@@ -227,9 +233,11 @@ impl Error {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or(DEFAULT_RETRY_AFTER)),
-            Self::HoldFull { .. } | Self::Refused(_) | Self::ShuttingDown | Self::CallerLimit { .. } => {
-                Some(DEFAULT_RETRY_AFTER)
-            }
+            Self::HoldFull { .. }
+            | Self::ReadingFull { .. }
+            | Self::Refused(_)
+            | Self::ShuttingDown
+            | Self::CallerLimit { .. } => Some(DEFAULT_RETRY_AFTER),
             _ => None,
         }
     }
@@ -252,6 +260,7 @@ pub(crate) mod tests {
             Error::BodyStalled(Duration::from_secs(30)),
             Error::BodyTooSlow(1),
             Error::HoldFull { model: "m".into(), bound: "10 requests" },
+            Error::ReadingFull { limit: 1 },
             Error::Unavailable { reason: Reason::LoadFailed, message: "x".into(), retry_after: None },
             Error::Deadline(Duration::from_secs(1)),
             Error::Refused(Reason::ReplicaBusy),

@@ -1,6 +1,7 @@
 //! The gateway as a library: a handle that is told about models, connected to the autoscaler and served.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,11 +11,13 @@ use parking_lot::Mutex;
 use poolctl_runtime::{Clock, since_1970};
 use prometheus::Registry;
 
-use crate::caller::Callers;
+use crate::caller::{CallerPermit, Callers};
 use crate::demand::{Outbox, Urgent};
+use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::model::{Model, ModelKey};
 use crate::model_route::{ModelRoute, StaticReplica};
+use crate::reading::Readings;
 use crate::replica::{Origin, Replica, ReplicaId, ReplicaSpec};
 use crate::settings::GatewaySettings;
 use crate::table::Table;
@@ -34,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) epoch: u64,
     pub(crate) metrics: Metrics,
     pub(crate) callers: Option<Callers>,
+    /// Bodies that are being read.
+    pub(crate) readings: Readings,
     pub(crate) table: ArcSwap<Table>,
     /// Replicas that the autoscaler told of, by identity, whether or not their model is in the table yet.
     claimed: Mutex<HashMap<ReplicaId, ClaimedReplica>>,
@@ -66,6 +71,7 @@ impl Gateway {
         let settings = GatewaySettings { threads: settings.threads.max(1), ..settings };
         let inner = Inner {
             callers: settings.limits.caller_concurrency.map(Callers::new),
+            readings: Readings::new(metrics.reading_bytes.clone(), settings.limits.reading_bytes),
             settings,
             clock: Clock::start(),
             epoch: since_1970(SystemTime::now()).as_micros() as u64,
@@ -86,6 +92,11 @@ impl Gateway {
 }
 
 impl Inner {
+    /// Counts a request of this caller, until its permit is dropped; without a limit there is none.
+    pub(crate) fn admit(&self, caller: IpAddr) -> Result<Option<CallerPermit>, Error> {
+        self.callers.as_ref().map(|callers| callers.admit(caller)).transpose()
+    }
+
     fn set_models(&self, routes: Vec<ModelRoute>) {
         // Held for the whole change: a replica that arrives meanwhile finds either the old table or the new one.
         let claimed = self.claimed.lock();

@@ -17,8 +17,10 @@ use http::{HeaderValue, Response, Version};
 use crate::account::Account;
 use crate::attempt::cause;
 use crate::body::{ResponseBody, UpstreamBody};
+use crate::caller::CallerPermit;
 use crate::demand::Fault;
 use crate::error::{Error, Reason};
+use crate::extent::Extent;
 use crate::gateway::Worker;
 use crate::hop_by_hop;
 use crate::model::{Model, Place, Unanswered};
@@ -53,6 +55,8 @@ pub(crate) struct Inference {
     pub(crate) asked: AskedTimeouts,
     pub(crate) protocol: Protocol,
     pub(crate) wake: Wake,
+    /// Whether it is a stream of messages, each answered by itself.
+    pub(crate) is_stream: bool,
     pub(crate) caller: IpAddr,
     pub(crate) started: Moment,
 }
@@ -94,10 +98,10 @@ struct Answered {
 }
 
 impl Inference {
-    /// Answers the request with this body.
-    pub(crate) async fn answer(mut self, body: Source) -> Response<ResponseBody> {
+    /// Answers the request with this body. `permit` is the caller's, if it has got it already.
+    pub(crate) async fn answer(mut self, body: Source, permit: Option<CallerPermit>) -> Response<ResponseBody> {
         let inner = &self.worker.inner;
-        let admitted = inner.callers.as_ref().map(|callers| callers.admit(self.caller)).transpose();
+        let admitted = if permit.is_some() { Ok(permit) } else { inner.admit(self.caller) };
         let clock = inner.clock;
         let (caller, refused) = match admitted {
             Ok(caller) => (caller, None),
@@ -180,7 +184,8 @@ impl Inference {
         let mut timer = self.worker.timers.at(clock.instant(deadline));
         // A body that is there takes no time.
         let is_there = matches!(body, Source::Arrived(_));
-        let reading = pin!(Payload::read(body, &self.worker));
+        let limit = self.worker.inner.settings.limits.max_body_bytes;
+        let reading = pin!(Payload::read(body, Extent::of_body(limit), &self.worker));
         let payload = within(&mut timer, reading).await.ok_or(Error::Deadline(timeout))??;
         let size = SizeBucket::of(payload.length());
         let since = if is_there { self.started } else { self.now() };

@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     cold_start: HistogramVec,
     /// How many [`ModelMetrics`] each model has: two for a moment when it goes and comes back.
     holders: Arc<Mutex<HashMap<(String, String), usize>>>,
+    pub(crate) reading_bytes: IntGauge,
     pub(crate) connections: IntGauge,
     pub(crate) connections_refused: IntCounter,
     pub(crate) connections_stalled: IntCounter,
@@ -91,6 +92,10 @@ impl Metrics {
                 &["namespace", "model", "phase"],
             )?,
             holders: Arc::default(),
+            reading_bytes: IntGauge::new(
+                "kferving_gateway_reading_bytes",
+                "Bytes of the bodies that are being read before their requests wait for a replica.",
+            )?,
             connections: IntGauge::new("kferving_gateway_connections", "Open client connections.")?,
             connections_refused: IntCounter::new(
                 "kferving_gateway_connections_refused_total",
@@ -117,7 +122,7 @@ impl Metrics {
                 "Changed configurations that were refused.",
             )?,
         };
-        let families: [Box<dyn Collector>; 16] = [
+        let families: [Box<dyn Collector>; 17] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.duration.clone()),
             Box::new(metrics.hold_duration.clone()),
@@ -127,6 +132,7 @@ impl Metrics {
             Box::new(metrics.retries.clone()),
             Box::new(metrics.ejections.clone()),
             Box::new(metrics.cold_start.clone()),
+            Box::new(metrics.reading_bytes.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_refused.clone()),
             Box::new(metrics.connections_stalled.clone()),

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use crate::body::ResponseBody;
 use crate::catalogue::{self, Indexed};
 use crate::error::Error;
+use crate::extent::Extent;
 use crate::gateway::Worker;
 use crate::grpc;
 use crate::inference::{AskedTimeouts, Inference, Wake};
@@ -82,8 +83,9 @@ impl Worker {
         match self.find(&parts, &said) {
             Ok(Found::Model(model, wake)) => {
                 let (worker, asked) = (Arc::clone(self), said.timeouts());
-                let inference = Inference { worker, model, parts, asked, protocol, wake, caller, started };
-                Answering::Coming(Box::pin(inference.answer(body)))
+                let is_stream = false;
+                let inference = Inference { worker, model, parts, asked, protocol, wake, is_stream, caller, started };
+                Answering::Coming(Box::pin(inference.answer(body, None)))
             }
             Ok(Found::Grpc(method)) => {
                 let worker = Arc::clone(self);
@@ -95,7 +97,7 @@ impl Worker {
             Ok(Found::Index) => {
                 let worker = Arc::clone(self);
                 Answering::Coming(Box::pin(async move {
-                    let answered = worker.index(&parts, body).await;
+                    let answered = worker.index(&parts, body, caller).await;
                     answered.unwrap_or_else(|error| worker.refuse(&error, protocol))
                 }))
             }
@@ -140,9 +142,11 @@ impl Worker {
     }
 
     /// Answers `POST /v2/repository/index`.
-    async fn index(&self, parts: &Parts, body: Source) -> Result<Response<ResponseBody>, Error> {
+    async fn index(&self, parts: &Parts, body: Source, caller: IpAddr) -> Result<Response<ResponseBody>, Error> {
+        let _permit = self.inner.admit(caller)?;
         let said = Said::by(&parts.headers);
-        let payload = self.read_unnamed(&said.timeouts(), body).await?;
+        let extent = Extent::of_body(self.inner.settings.limits.max_body_bytes);
+        let payload = self.read_unnamed(&said.timeouts(), body, extent).await?;
         let only_ready = catalogue::only_ready(&payload.first_bytes())?;
         Ok(catalogue::index(&self.indexed(said.host(&parts.uri), only_ready)))
     }
@@ -153,9 +157,9 @@ impl Worker {
     }
 
     /// Reads the body of a request before it is known which model it is for, if any.
-    async fn read_unnamed(&self, asked: &AskedTimeouts, body: Source) -> Result<Payload, Error> {
+    async fn read_unnamed(&self, asked: &AskedTimeouts, body: Source, extent: Extent) -> Result<Payload, Error> {
         let patience = asked.effective(UNNAMED_TIMEOUT)?;
-        let reading = Payload::read(body, self);
+        let reading = Payload::read(body, extent, self);
         tokio::time::timeout(patience, reading).await.map_err(|_| Error::Deadline(patience))?
     }
 
@@ -167,8 +171,13 @@ impl Worker {
         caller: IpAddr,
     ) -> Result<Response<ResponseBody>, Error> {
         let started = self.inner.clock.now();
+        // Before the body is read: that too takes room.
+        let permit = self.inner.admit(caller)?;
         let asked = Said::by(&parts.headers).timeouts();
-        let payload = self.read_unnamed(&asked, body).await?;
+        let limit = self.inner.settings.limits.max_body_bytes;
+        let is_stream = method == GrpcMethod::ModelStreamInfer;
+        let extent = if is_stream { Extent::of_messages(limit) } else { Extent::of_body(limit) };
+        let payload = self.read_unnamed(&asked, body, extent).await?;
         let encoding = parts.headers.get(GRPC_ENCODING);
         let target = match method {
             GrpcMethod::ServerLive | GrpcMethod::ServerReady => return Ok(grpc::flag(true)),
@@ -179,9 +188,10 @@ impl Worker {
                 return Ok(grpc::repository_index(self.indexed(host, only_ready)));
             }
             GrpcMethod::RepositoryControl => return Err(catalogue::fixed_repository()),
-            GrpcMethod::ModelReady | GrpcMethod::ModelMetadata | GrpcMethod::ModelInfer => {
-                grpc::target(&payload.first_bytes(), encoding)?
-            }
+            GrpcMethod::ModelReady
+            | GrpcMethod::ModelMetadata
+            | GrpcMethod::ModelInfer
+            | GrpcMethod::ModelStreamInfer => grpc::target(&payload.first_bytes(), encoding)?,
         };
         let version = target.version.as_deref();
         let found = {
@@ -206,10 +216,11 @@ impl Worker {
             }
             _ => {}
         }
-        let wake = if method == GrpcMethod::ModelInfer { Wake::Yes } else { Wake::No };
-        let protocol = Protocol::Grpc;
-        let inference = Inference { worker: Arc::clone(self), model, parts, asked, protocol, wake, caller, started };
-        Ok(inference.answer(Source::Read(payload)).await)
+        let wakes = matches!(method, GrpcMethod::ModelInfer | GrpcMethod::ModelStreamInfer);
+        let wake = if wakes { Wake::Yes } else { Wake::No };
+        let (worker, protocol) = (Arc::clone(self), Protocol::Grpc);
+        let inference = Inference { worker, model, parts, asked, protocol, wake, is_stream, caller, started };
+        Ok(inference.answer(Source::Read(payload), permit).await)
     }
 }
 

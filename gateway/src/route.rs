@@ -56,6 +56,7 @@ pub(crate) enum GrpcMethod {
     ModelReady,
     ModelMetadata,
     ModelInfer,
+    ModelStreamInfer,
     RepositoryIndex,
     /// `RepositoryModelLoad` and `RepositoryModelUnload`, as [`Route::RepositoryControl`].
     RepositoryControl,
@@ -71,7 +72,7 @@ const GRPC_METHODS: [(&str, GrpcMethod); 10] = [
     ("ModelReady", GrpcMethod::ModelReady),
     ("ModelMetadata", GrpcMethod::ModelMetadata),
     ("ModelInfer", GrpcMethod::ModelInfer),
-    ("ModelStreamInfer", GrpcMethod::ModelInfer),
+    ("ModelStreamInfer", GrpcMethod::ModelStreamInfer),
     ("RepositoryIndex", GrpcMethod::RepositoryIndex),
     ("RepositoryModelLoad", GrpcMethod::RepositoryControl),
     ("RepositoryModelUnload", GrpcMethod::RepositoryControl),

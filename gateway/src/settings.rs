@@ -32,6 +32,9 @@ pub struct Limits {
     pub hold_requests: usize,
     /// Bytes of bodies held per model: 10,000 small bodies fit, 10,000 bodies of the replay bound do not.
     pub hold_bytes: u64,
+    /// Bytes of bodies over all models that are being read, before their requests wait for a replica or have one. As many as
+    /// one model may hold: 4,000 bodies of the replay bound at a time.
+    pub reading_bytes: u64,
     /// Requests that one caller (a peer address) may have held or in flight; `None`: no limit of its own.
     pub caller_concurrency: Option<u32>,
     /// Open client connections over all threads; above it new ones are closed at once.
@@ -63,6 +66,7 @@ impl Default for Limits {
             max_body_bytes: 64 << 20,
             hold_requests: 10_000,
             hold_bytes: 256 << 20,
+            reading_bytes: 256 << 20,
             caller_concurrency: None,
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),

@@ -1,33 +1,37 @@
 //! Request bodies on their way to a replica.
 //!
 //! A body up to the replay bound is read whole before a replica's slot is taken: a slow client then holds no slot, and the
-//! request can go to another replica when the first refuses it. A longer one is streamed; until its first byte has left,
-//! it can be taken back and sent elsewhere.
+//! request can go to another replica when the first refuses it. A longer one is streamed; until more of it has
+//! left than what was read, it can be taken back and sent elsewhere.
+//!
+//! A stream of gRPC messages has no length: its client may wait for the answer to one before it sends the next. Of such a
+//! stream the first message is read, and the rest streams, with as much time between two messages as the client likes. The
+//! whole stream is one request: it holds its slot until it ends, at the latest at the request's deadline.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::Error;
+use crate::extent::Extent;
 use crate::gateway::Worker;
+use crate::inbound::Inbound;
 use crate::pace::Pace;
+use crate::reading::Prefix;
 use crate::settings::{Limits, REPLAY_BYTES};
-use crate::strict_http::Violation;
 use crate::timer::Timer;
 
 /// The body of a request as it comes to the gateway.
 pub(crate) enum Source {
     /// To be read.
-    Coming(Incoming),
+    Coming(Inbound),
     /// There already.
     Arrived(Bytes),
     /// Read, to find the model's name in it.
@@ -38,45 +42,41 @@ pub(crate) enum Source {
 pub(crate) enum Payload {
     /// Read whole; every attempt gets it.
     Replayable(Bytes),
-    /// Streamed; an attempt can follow another only if that one took nothing from it.
+    /// Streamed; an attempt can follow another only if that one took nothing beyond the beginning, which is kept.
     Streaming(Upload),
 }
 
 impl Payload {
-    /// Reads a body up to the replay bound.
-    pub(crate) async fn read(body: Source, worker: &Worker) -> Result<Self, Error> {
+    /// Reads a body up to the replay bound, or what of it a replica can answer by itself.
+    pub(crate) async fn read(body: Source, mut extent: Extent, worker: &Worker) -> Result<Self, Error> {
         let limits = &worker.inner.settings.limits;
         let limit = limits.max_body_bytes;
-        let mut incoming = match body {
-            Source::Coming(incoming) if incoming.size_hint().lower() <= limit => incoming,
+        let mut inbound = match body {
+            Source::Coming(inbound) if inbound.size_hint().lower() <= limit => inbound,
             Source::Arrived(bytes) if bytes.len() as u64 <= limit => return Ok(Self::Replayable(bytes)),
             Source::Coming(_) | Source::Arrived(_) => return Err(Error::BodyTooLarge { limit }),
             Source::Read(payload) => return Ok(payload),
         };
-        let mut prefix = VecDeque::new();
-        let mut length = 0_u64;
-        while !incoming.is_end_stream() {
+        let mut reading = worker.inner.readings.begin();
+        while !inbound.is_end_stream() {
             // Beyond the bound nothing is gained by reading on: the rest streams. Up to it also a long body is read before a
             // replica's slot is taken, so that a client that only announces one takes none.
-            if length > REPLAY_BYTES {
-                return Ok(Self::Streaming(Upload::new(prefix, length, incoming, limits)));
+            if reading.length() > REPLAY_BYTES || extent.has_answerable() {
+                return Ok(Self::Streaming(Upload::new(reading.finish(), extent, inbound, limits)));
             }
-            let Some(frame) = next_frame(&mut incoming, worker).await? else {
+            let Some(frame) = next_frame(&mut inbound, &extent, worker).await? else {
                 break;
             };
             if let Ok(data) = frame.into_data() {
-                length += data.len() as u64;
-                if length > limit {
-                    return Err(Error::BodyTooLarge { limit });
-                }
+                extent.advance(&data)?;
                 // As most bodies come.
-                if prefix.is_empty() && incoming.is_end_stream() {
+                if reading.length() == 0 && inbound.is_end_stream() {
                     return Ok(Self::Replayable(data));
                 }
-                prefix.push_back(data);
+                reading.push(data)?;
             }
         }
-        Ok(Self::Replayable(joined(prefix, length)))
+        Ok(Self::Replayable(reading.finish().joined()))
     }
 
     /// Length in bytes as far as it is known, for the size class and the hold's byte count.
@@ -108,7 +108,7 @@ impl Payload {
         match self {
             Self::Replayable(bytes) if bytes.is_empty() => Some(RequestBody::Empty),
             Self::Replayable(bytes) => Some(RequestBody::Full(Some(bytes.clone()))),
-            Self::Streaming(upload) => (!upload.state.lock().started).then(|| RequestBody::Streaming(upload.clone())),
+            Self::Streaming(upload) => upload.attempt().map(RequestBody::Streaming),
         }
     }
 
@@ -138,34 +138,18 @@ impl Payload {
 }
 
 /// The next frame; a client that sends nothing for too long is told so. No timer is set for a body that has arrived.
-async fn next_frame(incoming: &mut Incoming, worker: &Worker) -> Result<Option<Frame<Bytes>>, Error> {
+async fn next_frame(inbound: &mut Inbound, extent: &Extent, worker: &Worker) -> Result<Option<Frame<Bytes>>, Error> {
     let idle = worker.inner.settings.limits.body_idle_timeout;
     let mut silence: Option<Timer> = None;
-    let frame = poll_fn(|cx| match Pin::new(&mut *incoming).poll_frame(cx) {
-        Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+    let frame = poll_fn(|cx| match inbound.poll_frame(cx) {
+        Poll::Ready(frame) => Poll::Ready(frame.transpose()),
+        Poll::Pending if extent.may_pause() => Poll::Pending,
         Poll::Pending => {
             let silence = silence.get_or_insert_with(|| worker.timers.at(Instant::now() + idle));
             Pin::new(silence).poll(cx).map(|()| Err(Error::BodyStalled(idle)))
         }
     });
-    frame.await?.transpose().map_err(|error| unreadable(&error))
-}
-
-fn unreadable(error: &hyper::Error) -> Error {
-    Violation::in_error(error)
-        .map_or_else(|| Error::BadRequest(format!("reading the request body failed: {error}")), Error::Http)
-}
-
-fn joined(mut parts: VecDeque<Bytes>, length: u64) -> Bytes {
-    match parts.len() {
-        0 => Bytes::new(),
-        1 => parts.pop_front().unwrap_or_default(),
-        _ => {
-            let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-            parts.iter().for_each(|part| whole.extend_from_slice(part));
-            whole.freeze()
-        }
-    }
+    frame.await
 }
 
 /// A body that is streamed, shared by the request and the attempt that sends it.
@@ -175,16 +159,20 @@ pub(crate) struct Upload {
     length: u64,
     prefix_length: u64,
     exact: Option<u64>,
+    /// The number of the attempt that this is for; 0: for none.
+    attempt: u32,
 }
 
 struct UploadState {
-    prefix: VecDeque<Bytes>,
-    incoming: Incoming,
-    /// Bytes that may still come.
-    allowance: u64,
-    limit: u64,
-    /// Whether an attempt took anything.
-    started: bool,
+    prefix: Prefix,
+    inbound: Inbound,
+    extent: Extent,
+    /// The attempt that has the body: the last one that began.
+    attempt: u32,
+    /// How many pieces of the prefix it has taken.
+    taken: usize,
+    /// Whether an attempt took anything that is not kept.
+    consumed: bool,
     /// When the last byte was given out.
     whole_since: Option<Instant>,
     /// While set, nothing is given out: the replica was asked with `expect: 100-continue` and has not answered.
@@ -203,17 +191,19 @@ enum Gate {
 }
 
 impl Upload {
-    fn new(prefix: VecDeque<Bytes>, prefix_length: u64, incoming: Incoming, limits: &Limits) -> Self {
-        let remaining = incoming.size_hint();
+    fn new(prefix: Prefix, extent: Extent, inbound: Inbound, limits: &Limits) -> Self {
+        let prefix_length = prefix.length();
+        let remaining = inbound.size_hint();
         let exact = remaining.exact().map(|remaining| remaining + prefix_length);
         let mut pace = Pace::new(limits);
         pace.arrived(prefix_length, Instant::now);
         let state = UploadState {
             prefix,
-            allowance: limits.max_body_bytes.saturating_sub(prefix_length),
-            limit: limits.max_body_bytes,
-            incoming,
-            started: false,
+            inbound,
+            extent,
+            attempt: 0,
+            taken: 0,
+            consumed: false,
             whole_since: None,
             gate: Gate::Open,
             pace,
@@ -225,17 +215,30 @@ impl Upload {
             length: exact.unwrap_or(prefix_length + remaining.lower()),
             prefix_length,
             exact,
+            attempt: 0,
         }
     }
 
     fn first_bytes(&self) -> Bytes {
-        let state = self.state.lock();
-        joined(state.prefix.clone(), self.prefix_length)
+        self.state.lock().prefix.joined()
+    }
+
+    /// Begins an attempt, unless an earlier one has taken more than what is kept. It gets the body from its first byte on,
+    /// and the earlier one nothing more.
+    fn attempt(&self) -> Option<Self> {
+        let mut state = self.state.lock();
+        if state.consumed {
+            return None;
+        }
+        state.taken = 0;
+        state.attempt += 1;
+        Some(Self { attempt: state.attempt, ..self.clone() })
     }
 
     /// The next piece of the body.
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
-        self.state.lock().poll_next(cx)
+        let mut state = self.state.lock();
+        if state.attempt == self.attempt { state.poll_next(cx) } else { Poll::Ready(Some(Err(UploadFailed))) }
     }
 
     /// For how much of `took` the replica has had the whole body; `None` if it has not got it.
@@ -261,7 +264,8 @@ impl Upload {
     }
 }
 
-/// The client stopped or overstepped in the middle of its body; why is recorded beside the payload.
+/// The client stopped or overstepped in the middle of its body, why is recorded beside the payload; or another attempt has
+/// it now.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the client's request body ended early")]
 pub(crate) struct UploadFailed;
@@ -272,12 +276,13 @@ impl UploadState {
             *waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if let Some(data) = self.prefix.pop_front() {
-            self.started = true;
+        if let Some(data) = self.prefix.piece(self.taken) {
+            self.taken += 1;
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        let polled = match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let polled = match self.inbound.poll_frame(cx) {
             Poll::Ready(polled) => polled,
+            Poll::Pending if self.extent.may_pause() => return Poll::Pending,
             Poll::Pending => return self.poll_patience(cx),
         };
         match polled {
@@ -285,15 +290,17 @@ impl UploadState {
                 self.whole_since.get_or_insert_with(Instant::now);
                 Poll::Ready(None)
             }
-            Some(Err(error)) => self.fail(unreadable(&error)),
+            Some(Err(error)) => self.fail(error),
             Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                let Some(allowance) = self.allowance.checked_sub(bytes) else {
-                    return self.fail(Error::BodyTooLarge { limit: self.limit });
-                };
-                self.allowance = allowance;
-                self.started = true;
-                if self.incoming.is_end_stream() {
+                let data = frame.data_ref().map_or(&[][..], Bytes::as_ref);
+                if let Err(error) = self.extent.advance(data) {
+                    return self.fail(error);
+                }
+                let bytes = data.len() as u64;
+                if !std::mem::replace(&mut self.consumed, true) {
+                    self.prefix = Prefix::default();
+                }
+                if self.inbound.is_end_stream() {
                     self.whole_since = Some(Instant::now());
                 }
                 self.pace.arrived(bytes, Instant::now);

@@ -19,8 +19,9 @@ pub(crate) struct Beginning {
     pub(crate) size: SizeBucket,
     /// When the request was sent.
     pub(crate) sent: Moment,
-    /// How long the answer's head took from then on.
-    pub(crate) latency: Duration,
+    /// How long the answer's head took from then on. None of a stream of messages: its head comes before any of them is
+    /// answered.
+    pub(crate) latency: Option<Duration>,
     /// What the answer means ([`meaning`]).
     pub(crate) status: StatusCode,
 }

@@ -90,6 +90,7 @@ struct FileLimits {
     max_body_bytes: Option<u64>,
     hold_requests: Option<usize>,
     hold_bytes: Option<u64>,
+    reading_bytes: Option<u64>,
     caller_concurrency: Option<u32>,
     max_connections: Option<usize>,
     header_timeout: Option<String>,
@@ -214,6 +215,7 @@ impl FileLimits {
             max_body_bytes: self.max_body_bytes.unwrap_or(default.max_body_bytes),
             hold_requests: self.hold_requests.unwrap_or(default.hold_requests),
             hold_bytes: self.hold_bytes.unwrap_or(default.hold_bytes),
+            reading_bytes: self.reading_bytes.unwrap_or(default.reading_bytes),
             caller_concurrency: self.caller_concurrency,
             max_connections: self.max_connections.unwrap_or(default.max_connections),
             header_timeout: time(self.header_timeout, "headerTimeout", default.header_timeout)?,
@@ -225,6 +227,7 @@ impl FileLimits {
             held_drain_timeout: time(self.held_drain_timeout, "heldDrainTimeout", default.held_drain_timeout)?,
         };
         positive(limits.max_body_bytes, "maxBodyBytes")?;
+        positive(limits.reading_bytes, "readingBytes")?;
         positive(limits.body_bytes_per_second, "bodyBytesPerSecond")?;
         positive(limits.max_connections as u64, "maxConnections")?;
         positive(u64::from(limits.caller_concurrency.unwrap_or(1)), "callerConcurrency")?;

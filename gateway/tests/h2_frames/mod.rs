@@ -49,7 +49,11 @@ pub fn data(stream: u32, flags: u8, bytes: &[u8]) -> Vec<u8> {
 
 /// RST_STREAM with CANCEL.
 pub fn reset(stream: u32) -> Vec<u8> {
-    frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
+    reset_with(stream, 8)
+}
+
+pub fn reset_with(stream: u32, code: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &code.to_be_bytes())
 }
 
 pub fn ping() -> Vec<u8> {
