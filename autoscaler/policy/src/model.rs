@@ -14,7 +14,7 @@ use crate::explain::{DemandSeen, Explanation, VariantExplanation, Why};
 use crate::ids::{GatewayId, ModelKey};
 use crate::plan::{Alternative, Mix, Offer, Plan, Task, plan};
 use crate::revision::Revision;
-use crate::service::{PRIOR, ServiceTimes};
+use crate::service::ServiceTimes;
 use crate::windows::Window;
 
 const DEVICES: usize = Device::ALL.len();
@@ -240,23 +240,13 @@ impl Model {
         (0..DEVICES).find(available).unwrap_or(0)
     }
 
-    fn priors(&self) -> [Duration; DEVICES] {
-        let mut priors = PRIOR;
-        for (prior, variant) in priors.iter_mut().zip(&self.variants) {
-            let own = variant.as_ref().and_then(|revision| revision.service_prior).filter(|own| !own.is_zero());
-            *prior = own.unwrap_or(*prior);
-        }
-        priors
-    }
-
     /// How much longer a request takes on the reference device than on each: concurrency there times this is concurrency
     /// here.
     fn speeds(&self, sizes: &[f64; SizeBucket::COUNT]) -> [f64; DEVICES] {
         if self.variants.iter().flatten().count() < 2 {
             return [1.0; DEVICES];
         }
-        let priors = self.priors();
-        let seconds = Device::ALL.map(|device| self.service.profile(device, priors).mean(sizes));
+        let seconds = Device::ALL.map(|device| self.service.profile(device).mean(sizes));
         seconds.map(|own| seconds[self.reference()] / own)
     }
 
@@ -297,10 +287,9 @@ impl Model {
 
     fn inputs(&self, fleet: &impl Fleet) -> Inputs {
         let sizes = self.service.mix();
-        let priors = self.priors();
         let offers = Device::ALL.map(|device| {
             let revision = self.variants[device.index()].as_ref()?;
-            Some(offer(revision, self.service.profile(device, priors)))
+            Some(offer(revision, self.service.profile(device)))
         });
         let speeds = self.speeds(&sizes);
         let mut strength = [1.0; DEVICES];

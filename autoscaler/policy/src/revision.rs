@@ -49,8 +49,6 @@ pub struct Revision {
     pub batching: Option<Batching>,
     /// How demand becomes a number of replicas.
     pub scaling: Scaling,
-    /// Service time to assume until one is measured, from the model's size; none assumes [`crate::service::PRIOR`].
-    pub service_prior: Option<Duration>,
 }
 
 /// A model's source.

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use gateway_policy::{Device, Moment, SizeBucket};
 
-/// Service time of a request to assume on each device until one is measured: an order of magnitude, from which only the
-/// first replicas are planned.
-pub const PRIOR: [Duration; Device::ALL.len()] = [Duration::from_millis(50), Duration::from_millis(5)];
+/// Service time of a request, in seconds, to assume on a device until one is measured: what the gateway assumes. It is an order
+/// of magnitude, from which only the first replicas are planned.
+fn prior_s(device: Device) -> f64 {
+    gateway_policy::ServiceTimes::default_prior(device).as_secs_f64()
+}
 
 /// After this time a measurement counts half.
 const HALF_LIFE: Duration = Duration::from_secs(60);
@@ -107,9 +109,9 @@ impl ServiceTimes {
         shares
     }
 
-    /// Seconds that a request of each size takes on `device`. `priors` are the assumed ones, by device.
+    /// Seconds that a request of each size takes on `device`.
     #[must_use]
-    pub fn profile(&self, device: Device, priors: [Duration; Device::ALL.len()]) -> Profile {
+    pub fn profile(&self, device: Device) -> Profile {
         let own = &self.cells[device.index()];
         let all_sizes = |cells: &[Cell; SizeBucket::COUNT]| {
             let sum = cells.iter().fold(Cell::default(), |sum, cell| Cell {
@@ -118,7 +120,7 @@ impl ServiceTimes {
             });
             sum.mean()
         };
-        let own_prior = priors[device.index()].as_secs_f64();
+        let own_prior = prior_s(device);
         let own_mean = all_sizes(own);
         let others: Vec<(Device, f64)> = Device::ALL
             .into_iter()
@@ -130,7 +132,7 @@ impl ServiceTimes {
         for size in 0..SizeBucket::COUNT {
             let from_other = || {
                 others.iter().find_map(|(other, mean)| {
-                    let ratio = own_prior / priors[other.index()].as_secs_f64();
+                    let ratio = own_prior / prior_s(*other);
                     let at_size = self.cells[other.index()][size].mean().unwrap_or(*mean);
                     Some(at_size * ratio).filter(|seconds| seconds.is_finite())
                 })
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn without_measurements_the_prior_holds() {
-        let profile = ServiceTimes::default().profile(Device::Cpu, PRIOR);
+        let profile = ServiceTimes::default().profile(Device::Cpu);
         assert_eq!(profile.evidence, Evidence::Prior);
         assert!(close(profile.seconds[3], 0.05));
     }
@@ -193,12 +195,12 @@ mod tests {
         let mut times = ServiceTimes::default();
         times.record(answered(Device::Cpu, 0, 10, 20 * MS), Moment::ZERO);
         times.record(answered(Device::Cpu, 2, 30, 300 * MS), Moment::ZERO);
-        let cpu = times.profile(Device::Cpu, PRIOR);
+        let cpu = times.profile(Device::Cpu);
         assert!(close(cpu.seconds[0], 0.002) && close(cpu.seconds[2], 0.010));
         assert!(close(cpu.seconds[5], 0.008), "an unmeasured size takes the mean");
         assert_eq!(cpu.evidence, Evidence::Measured);
         assert!(close(cpu.mean(&times.mix()), 0.008));
-        let gpu = times.profile(Device::Gpu, PRIOR);
+        let gpu = times.profile(Device::Gpu);
         assert_eq!(gpu.evidence, Evidence::OtherDevice);
         assert!(close(gpu.seconds[2], 0.001), "a tenth, as the priors say");
     }
@@ -208,7 +210,7 @@ mod tests {
         let mut times = ServiceTimes::default();
         times.record(answered(Device::Cpu, 0, 100, 1000 * MS), Moment::ZERO);
         times.record(answered(Device::Cpu, 0, 100, 2000 * MS), Moment::ZERO + HALF_LIFE);
-        let mean = times.profile(Device::Cpu, PRIOR).seconds[0];
+        let mean = times.profile(Device::Cpu).seconds[0];
         assert!(close(mean, (0.5 + 2.0) / 150.0), "{mean}");
         times.record(answered(Device::Gpu, 1, 1, MS), Moment::ZERO + HALF_LIFE * 20);
         assert!(times.mix()[1] > 0.99);

@@ -37,7 +37,6 @@ fn revision(number: u8, unavailable: bool) -> Arc<Revision> {
         scale_to_zero_after: Duration::ZERO,
         batching: None,
         scaling: Scaling::default(),
-        service_prior: None,
     })
 }
 

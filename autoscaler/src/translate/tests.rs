@@ -37,7 +37,6 @@ fn revision() -> Revision {
         scale_to_zero_after: Duration::from_secs(30),
         batching: Some(Batching { max_batch_size: 32, max_latency: Duration::from_millis(2) }),
         scaling: Scaling::default(),
-        service_prior: None,
     }
 }
 

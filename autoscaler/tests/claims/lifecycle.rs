@@ -136,9 +136,11 @@ async fn the_pause_after_a_failed_load_is_told_apart_from_the_claim() {
     let pause = Settings::default().claims.backoff_first;
     assert!(Duration::from_micros(phases.backoff_us) >= pause, "{phases:?}");
     let told = running.autoscaler.status().revisions[0].last_activation.clone().unwrap();
-    assert_eq!((told.backoff_ms, told.claim_ms), (phases.backoff_us as f64 / 1e3, phases.claim_us as f64 / 1e3));
+    let microseconds = |milliseconds: f64| (milliseconds * 1e3).round() as u64;
+    assert_eq!((microseconds(told.backoff_ms), microseconds(told.claim_ms)), (phases.backoff_us, phases.claim_us));
     let sums = |phase| running.metric("kferving_autoscaler_activation_seconds", &[("phase", phase)]);
-    assert_eq!((sums("backoff"), sums("claim")), (phases.backoff_us as f64 / 1e6, phases.claim_us as f64 / 1e6));
+    let summed = |phase| microseconds(sums(phase) * 1e3);
+    assert_eq!((summed("backoff"), summed("claim")), (phases.backoff_us, phases.claim_us));
     stack.end().await;
 }
 
@@ -226,7 +228,13 @@ async fn a_running_request_outlives_the_scale_down() {
     gateway.wants("digits", 0);
     let draining = stack.until("it drains", |replicas| count(replicas, ReplicaState::Draining) == 1).await;
     assert_eq!(request.interim(), None, "the request is not answered yet");
-    assert_eq!(predict(&added).await, 503, "a draining replica takes no other");
+    // The label comes first, the wrapper is told next.
+    let refusing = async {
+        while predict(&added).await != 503 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refusing).await.expect("a draining replica takes no other");
     let still = stack.replicas().await;
     assert_eq!((still.len(), still[0].pid), (1, draining[0].pid), "it waits for the request");
 

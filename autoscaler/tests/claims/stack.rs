@@ -247,7 +247,6 @@ pub(crate) fn revision(model: &str) -> Revision {
         scale_to_zero_after: Duration::from_secs(3600),
         batching: None,
         scaling: Scaling::default(),
-        service_prior: None,
     }
 }
 

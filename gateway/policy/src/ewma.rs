@@ -50,12 +50,13 @@ impl ServiceTimes {
         Self { prior, cells: std::array::from_fn(|_| Cell::default()) }
     }
 
-    /// The prior where nothing is known of the model's graph: that of a medium-sized vision model.
+    /// The prior where nothing is known of the model's graph: that of a medium-sized vision model, and a tenth of it on a GPU. The
+    /// autoscaler plans the first replicas from the same.
     #[must_use]
     pub const fn default_prior(device: Device) -> Duration {
         match device {
-            Device::Cpu => Duration::from_millis(20),
-            Device::Gpu => Duration::from_millis(4),
+            Device::Cpu => Duration::from_millis(50),
+            Device::Gpu => Duration::from_millis(5),
         }
     }
 

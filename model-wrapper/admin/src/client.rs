@@ -83,15 +83,6 @@ impl Default for Timeouts {
     }
 }
 
-// === impl AdminError ===
-
-impl AdminError {
-    /// True where the wrapper may have acted although no success was reported: ask for its state before relying on either.
-    pub fn effect_is_unknown(&self) -> bool {
-        matches!(self, Self::Interrupted(_) | Self::Timeout(_) | Self::Unexpected { .. })
-    }
-}
-
 // === impl AdminClient ===
 
 impl AdminClient {

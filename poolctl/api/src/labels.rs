@@ -15,5 +15,3 @@ pub const CLAIM_DEADLINE: &str = "kferving.dev/claim-deadline";
 /// Annotation of a revision: the digest that its model's source had when the revision was made, `sha256:HEX`. A label
 /// is too short for it.
 pub const MODEL_DIGEST: &str = "kferving.dev/model-digest";
-/// Annotation of a revision: revisions of equal generation are one candidate set, whatever their device.
-pub const MODEL_GENERATION: &str = "kferving.dev/model-generation";

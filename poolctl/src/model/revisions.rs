@@ -225,7 +225,6 @@ impl Entry {
                 max_latency: batching.max_latency,
             }),
             scaling: definition.scaling.clone(),
-            service_prior: None,
         }
     }
 }

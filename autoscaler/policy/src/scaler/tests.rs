@@ -42,7 +42,6 @@ fn revision(model: &str, device: Device) -> Revision {
         scale_to_zero_after: Duration::from_secs(30),
         batching: None,
         scaling: Scaling { utilization: 1.0, ..Scaling::default() },
-        service_prior: None,
     }
 }
 
@@ -405,19 +404,6 @@ fn ten_thousand_models_and_only_changes_are_returned() {
     changed.clear();
     scaler.tick(at(1000), &fleet, &mut changed);
     assert_eq!(changed, []);
-}
-
-/// `cargo test --release -p autoscaler-policy tick_time -- --ignored --nocapture`
-#[test]
-#[ignore = "prints a time and asserts nothing"]
-fn tick_time() {
-    let mut scaler = ten_thousand();
-    let fleet = FakeFleet::default();
-    for second in 0..5 {
-        let started = std::time::Instant::now();
-        scaler.tick(at(second * 500), &fleet, &mut Vec::new());
-        println!("a tick over 10,000 models with demand: {:.1?}", started.elapsed());
-    }
 }
 
 #[test]

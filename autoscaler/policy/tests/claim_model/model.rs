@@ -98,7 +98,6 @@ impl ClaimModel {
             scale_to_zero_after: Duration::ZERO,
             batching: None,
             scaling: Scaling::default(),
-            service_prior: None,
         })
     }
 

@@ -49,7 +49,6 @@ fn revision(name: &str) -> Revision {
         scale_to_zero_after: Duration::from_secs(30),
         batching: None,
         scaling: Scaling::default(),
-        service_prior: None,
     }
 }
 
