@@ -11,8 +11,9 @@ use std::sync::Arc;
 use autoscaler_policy::ModelKey;
 use axum::Json;
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use poolctl_cluster::LocalCluster;
@@ -89,6 +90,8 @@ impl View {
             .route("/explain/{namespace}/{model}", get(explain))
             .with_state(self.clone())
             .merge(poolctl_runtime::admin::router(self.parts.registry.clone()))
+            .fallback(no_such_path)
+            .method_not_allowed_fallback(read_only)
     }
 }
 
@@ -104,14 +107,30 @@ struct ExplainQuery {
 async fn explain(
     State(view): State<View>,
     Path((namespace, model)): Path<(String, String)>,
-    Query(query): Query<ExplainQuery>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Response {
+    let Ok(Query(query)) = query else {
+        return refused(StatusCode::BAD_REQUEST, "expected ?bytes=N, the length of a request's body".to_owned());
+    };
     let key = ModelKey::new(&namespace, &model);
     match explain::of(&view.parts, &key, query.bytes.unwrap_or(DEFAULT_REQUEST_BYTES)) {
         Some(explanation) => Json(explanation).into_response(),
-        None => {
-            let error = format!("there is no model {namespace}/{model}");
-            (StatusCode::NOT_FOUND, Json(ErrorBody { error })).into_response()
-        }
+        None => refused(StatusCode::NOT_FOUND, format!("there is no model {namespace}/{model}")),
     }
+}
+
+async fn no_such_path(uri: Uri) -> Response {
+    let paths = "/status, /explain/NAMESPACE/MODEL, /metrics, /healthz";
+    refused(
+        StatusCode::NOT_FOUND,
+        format!("there is no {}: expected one of {paths}; predictions have an address of their own", uri.path()),
+    )
+}
+
+async fn read_only() -> Response {
+    refused(StatusCode::METHOD_NOT_ALLOWED, "expected GET: nothing is changed here".to_owned())
+}
+
+fn refused(status: StatusCode, error: String) -> Response {
+    (status, Json(ErrorBody { error })).into_response()
 }

@@ -116,7 +116,7 @@ pub struct TopArgs {
 
     /// Form of the output [default: a table]
     #[arg(long, short, value_enum)]
-    pub output: Option<Output>,
+    pub output: Option<DataFormat>,
 
     /// Time between two looks
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
@@ -143,7 +143,7 @@ pub struct ExplainArgs {
 
     /// Form of the output [default: text]
     #[arg(long, short, value_enum)]
-    pub output: Option<Output>,
+    pub output: Option<DataFormat>,
 }
 
 /// Arguments of `poolctl package`.
@@ -185,12 +185,12 @@ pub struct PackageArgs {
 
     /// Form of what is said about the image [default: text]
     #[arg(long, value_enum)]
-    pub report: Option<Report>,
+    pub report: Option<DataFormat>,
 }
 
-/// Form of what is said about an image.
+/// Form of an output that has no wide table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Report {
+pub enum DataFormat {
     /// For programs.
     Json,
     /// The same as YAML.

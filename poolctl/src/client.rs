@@ -18,6 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer: ten thousand models with ten replicas each take about a third of it.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
+/// The header of a gateway's and a model server's answers, which the admin API does not set.
+const REASON: &str = "kferving-reason";
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -92,12 +95,20 @@ impl Client {
         let answer = async {
             let response = self.http.request(request).await.map_err(|error| root_cause(&error))?;
             let status = response.status();
+            let takes_predictions = response.headers().contains_key(REASON);
             let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
-            Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+            Ok((status, takes_predictions, body.map_err(|error| error.to_string())?.to_bytes()))
         };
         let answer = tokio::time::timeout(TIMEOUT, answer).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
-        let (status, body) = answer.map_err(|reason| ClientError::NoAnswer { server: self.server.clone(), reason })?;
+        let (status, takes_predictions, body) =
+            answer.map_err(|reason| ClientError::NoAnswer { server: self.server.clone(), reason })?;
+        if takes_predictions {
+            return Err(self.unexpected(
+                "it is an address for predictions; the admin address is port 8081 unless --admin says another"
+                    .to_owned(),
+            ));
+        }
         if status != StatusCode::OK {
             return Err(match serde_json::from_slice::<ErrorBody>(&body) {
                 Ok(body) => ClientError::Refused(body.error),

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use poolctl_image::{Compression, ImageBuilder, ImageError, ImageSummary, Program, Reference, StoredImage};
 use tempfile::TempDir;
 
-use crate::cli::{PackageArgs, Report};
+use crate::cli::{DataFormat, PackageArgs};
 use crate::model_server::{self, RUNTIME_LIBRARY};
 use crate::show;
 use model::PackagedModel;
@@ -56,8 +56,8 @@ pub fn run(arguments: &PackageArgs) -> anyhow::Result<()> {
     let written = target.written();
     let account = Account::new(&image, model.as_ref(), written, pushed.as_ref());
     let text = match arguments.report {
-        Some(Report::Json) => show::json(&account)?,
-        Some(Report::Yaml) => show::yaml(&account)?,
+        Some(DataFormat::Json) => show::json(&account)?,
+        Some(DataFormat::Yaml) => show::yaml(&account)?,
         None => report::render(&account),
     };
     show::print(&text)

@@ -14,7 +14,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::admin::messages::{ModelStatus, Status};
-use crate::cli::{ExplainArgs, Output, StatusArgs, TopArgs};
+use crate::cli::{DataFormat, ExplainArgs, Output, StatusArgs, TopArgs};
 use crate::client::Client;
 
 pub use status::{models_table, pools_table};
@@ -49,9 +49,9 @@ pub fn top(arguments: &TopArgs) -> anyhow::Result<()> {
             let rates = top::rates(&before, &now, at.elapsed());
             (before, at) = (now, Instant::now());
             let text = match arguments.output {
-                Some(Output::Json) => json(&rates)?,
-                Some(Output::Yaml) => yaml(&rates)?,
-                Some(Output::Wide) | None => top::render(&rates, &before),
+                Some(DataFormat::Json) => json(&rates)?,
+                Some(DataFormat::Yaml) => yaml(&rates)?,
+                None => top::render(&rates, &before),
             };
             if arguments.once {
                 return print(&text);
@@ -73,9 +73,9 @@ pub fn explain(arguments: &ExplainArgs) -> anyhow::Result<()> {
         Ok::<_, anyhow::Error>(client.explain(&model.namespace, &model.name, arguments.bytes).await?)
     })?;
     let text = match arguments.output {
-        Some(Output::Json) => json(&explanation)?,
-        Some(Output::Yaml) => yaml(&explanation)?,
-        Some(Output::Wide) | None => explain::render(&explanation),
+        Some(DataFormat::Json) => json(&explanation)?,
+        Some(DataFormat::Yaml) => yaml(&explanation)?,
+        None => explain::render(&explanation),
     };
     print(&text)
 }
@@ -102,12 +102,12 @@ fn find<'a>(status: &'a Status, wanted: &str) -> Result<&'a ModelStatus, String>
 }
 
 /// On a terminal a new look replaces the one before; elsewhere they follow each other.
-fn screen(text: &str, output: Option<Output>) -> String {
+fn screen(text: &str, output: Option<DataFormat>) -> String {
     /// Cursor home, then clear to the end of the screen: without the flicker of clearing first.
     const HOME: &str = "\x1b[H";
     const CLEAR_LINE: &str = "\x1b[K\n";
     const CLEAR_BELOW: &str = "\x1b[J";
-    let is_table = !matches!(output, Some(Output::Json | Output::Yaml));
+    let is_table = output.is_none();
     if is_table && io::IsTerminal::is_terminal(&io::stdout()) {
         format!("{HOME}{}{CLEAR_BELOW}", text.replace('\n', CLEAR_LINE))
     } else {

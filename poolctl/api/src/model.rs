@@ -45,8 +45,8 @@ pub struct ModelSpec {
     #[schemars(schema_with = "format_schema")]
     pub model_format: Option<String>,
 
-    /// Where the model is: s3://, gs://, az://, https://, hf://, oci://, pvc://, file://, or in a models directory a
-    /// path relative to the YAML file.
+    /// Where the model is, as a URI: s3://, gs://, az://, https://, hf://, oci://, pvc:// or file://; in a models directory
+    /// also a path relative to the YAML file. `poolctl up` loads file:// and such paths only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_uri: Option<String>,
 
@@ -93,7 +93,7 @@ pub struct ModelSpec {
     pub warm_pool: Option<String>,
 }
 
-/// What the variants of every device have in common.
+/// A variant on host processors.
 #[derive(Clone, Debug, Default, PartialEq, KubeSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

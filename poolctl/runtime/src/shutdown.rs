@@ -2,9 +2,15 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// Signals within this time of the first are the same request: `timeout` tells its child and then the whole group, a terminal's
+/// Ctrl-C reaches the group beside a parent that hands it on.
+const ONE_REQUEST: Duration = Duration::from_millis(300);
 
 /// Tells every part of a process that it should stop.
 ///
@@ -24,7 +30,7 @@ impl Shutdown {
         Self::default()
     }
 
-    /// One that SIGTERM and SIGINT trigger. A second signal ends the process at once.
+    /// One that SIGTERM and SIGINT trigger. A second signal, a moment later, ends the process at once.
     ///
     /// # Errors
     /// The signal handlers could not be installed.
@@ -43,19 +49,21 @@ impl Shutdown {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let trigger = shutdown.clone();
         tokio::spawn(async move {
-            let mut asked_before = false;
+            let mut asked = None;
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                if asked_before {
+                let now = Instant::now();
+                let first = *asked.get_or_insert(now);
+                if first == now {
+                    tracing::info!("stopping: finishing what has begun; a second signal stops at once");
+                    trigger.request();
+                } else if now - first >= ONE_REQUEST {
                     tracing::warn!("second signal: stopping at once");
                     insisted();
                 }
-                asked_before = true;
-                tracing::info!("stopping: finishing what has begun; a second signal stops at once");
-                trigger.request();
             }
         });
         Ok(shutdown)

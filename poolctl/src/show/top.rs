@@ -28,10 +28,20 @@ pub(super) struct ModelRates {
     pub(super) p50_ms: Option<f64>,
     /// 99th percentile of latency of the interval, in milliseconds.
     pub(super) p99_ms: Option<f64>,
-    /// Replicas that serve now, by device.
-    pub(super) serving: Vec<(String, usize)>,
-    /// Replicas that it should have, by device.
-    pub(super) desired: Vec<(String, u32)>,
+    /// Its replicas, by device.
+    pub(super) variants: Vec<VariantReplicas>,
+}
+
+/// Replicas of one model on one device.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VariantReplicas {
+    /// cpu or gpu.
+    pub(super) device: String,
+    /// Those that serve now.
+    pub(super) serving: usize,
+    /// Those that it should have.
+    pub(super) desired: u32,
 }
 
 /// The models over the time between two looks, the busiest first.
@@ -59,15 +69,15 @@ fn of_model(model: &ModelStatus, interval: &LatencyHistogram, elapsed: Duration)
         held: model.held,
         p50_ms: latency::quantile(interval, 0.5),
         p99_ms: latency::quantile(interval, 0.99),
-        serving: model
+        variants: model
             .variants
             .iter()
-            .map(|variant| {
-                let serving = variant.replicas.iter().filter(|replica| replica.state == "serving").count();
-                (variant.device.clone(), serving)
+            .map(|variant| VariantReplicas {
+                device: variant.device.clone(),
+                serving: variant.replicas.iter().filter(|replica| replica.state == "serving").count(),
+                desired: variant.desired,
             })
             .collect(),
-        desired: model.variants.iter().map(|variant| (variant.device.clone(), variant.desired)).collect(),
     }
 }
 
@@ -83,8 +93,8 @@ pub(super) fn render(rates: &[ModelRates], now: &Status) -> String {
         ("REPLICAS", Align::Left),
     ]);
     for model in rates {
-        let replicas = model.serving.iter().zip(&model.desired);
-        let replicas = replicas.map(|((device, serving), (_, desired))| format!("{device} {serving}/{desired}"));
+        let replicas = model.variants.iter();
+        let replicas = replicas.map(|variant| format!("{} {}/{}", variant.device, variant.serving, variant.desired));
         table.row([
             model.namespace.clone(),
             model.name.clone(),

@@ -56,6 +56,8 @@ fn commands_show_the_running_stack() {
 
     let top = command(&["top", "--once", "--interval", "100ms"]);
     assert!(top.contains("REQ/S") && top.contains("cpu 1/1, gpu 0/0"), "{top}");
+    let top: Value = serde_json::from_str(&command(&["top", "--once", "--interval", "100ms", "-o", "json"])).unwrap();
+    assert_eq!(top[0]["variants"][0], json!({"device": "cpu", "serving": 1, "desired": 1}));
 
     let text = command(&["explain", "digits"]);
     for expected in ["Why these replicas", "The next request (1024 bytes", "would go to cpu: only-candidate"] {
@@ -72,6 +74,11 @@ fn commands_show_the_running_stack() {
     assert_eq!(stderr(&unknown), "poolctl: there is no model letters: there are default/digits\n");
     let not_admin = run(&["status", "--server", &format!("http://{}", stack.address)]);
     assert_eq!(not_admin.status.code(), Some(1));
+    assert!(
+        stderr(&not_admin).contains("it is an address for predictions; the admin address is port 8081"),
+        "{}",
+        stderr(&not_admin)
+    );
 }
 
 #[test]
@@ -90,7 +97,16 @@ fn metrics_and_health_are_on_the_admin_address() {
         assert!(metrics.lines().any(|metric| metric == line), "{line}\n{metrics}");
     }
     assert_eq!(get("/explain/default/letters").status, 404);
-    assert_eq!(get("/nothing").status, 404);
+    for (path, status, error) in [
+        ("/nothing", 404, "there is no /nothing: expected one of /status, "),
+        ("/explain/default/digits?bytes=abc", 400, "expected ?bytes=N"),
+    ] {
+        let answer = get(path);
+        assert_eq!(answer.status, status);
+        assert!(answer.body["error"].as_str().unwrap().starts_with(error), "{path}: {:?}", answer.body);
+    }
+    let posted = crate::stack::request(stack.admin, "POST", "/status", &[], "");
+    assert_eq!((posted.status, &posted.body["error"]), (405, &json!("expected GET: nothing is changed here")));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -37,9 +38,20 @@ fn a_second_signal_ends_it_at_once_and_leaves_no_process() {
     open.write_all(b"POST /v1/models/digits:predict HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{").unwrap();
     stack.signal(Signal::INT);
     until("it takes no new connection", || TcpStream::connect(stack.address).is_err());
+    // so much later that it is no echo of the first
+    std::thread::sleep(Duration::from_millis(400));
     stack.signal(Signal::INT);
     assert_eq!(stack.wait().code(), Some(130));
     until("no process is left", || processes.iter().all(|pid| !is_alive(*pid)));
+}
+
+#[test]
+fn two_signals_in_one_moment_are_one() {
+    let mut stack = serving_stack();
+    // as `timeout` tells its child and then the group; of two kinds, so that the kernel does not make them one
+    stack.signal(Signal::TERM);
+    stack.signal(Signal::INT);
+    assert_eq!(stack.wait().code(), Some(0));
 }
 
 #[test]
