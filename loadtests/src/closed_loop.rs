@@ -55,10 +55,6 @@ impl ClosedLoop {
     /// As [`Self::run`], but after `warm_up` on the same connections, for both ends of a fresh one work in small pieces at
     /// first. `begin` is called between the two.
     ///
-    /// The core never sleeps meanwhile and must have nothing else to do. On the loopback device it is the sender who pays for
-    /// waking the receiver, and waking a virtual machine's core takes the hypervisor: the measured process would be charged
-    /// for it at every piece of a large answer.
-    ///
     /// # Errors
     /// As [`Self::run`].
     pub async fn run_warm<T: Send + 'static>(
@@ -67,8 +63,6 @@ impl ClosedLoop {
         begin: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<(T, Load)> {
         on_a_thread(self.core, move || async move {
-            // It ends with the thread's runtime.
-            tokio::spawn(stay_awake());
             let connections = self.open().await?;
             let (_, connections) = self.drive_all(connections, warm_up).await?;
             let begun = begin();
@@ -122,13 +116,6 @@ async fn on_a_thread<T: Send + 'static, F: Future<Output = anyhow::Result<T>>>(
         let _ = report.send(here());
     })?;
     result.await.context("the load thread panicked")?
-}
-
-/// Keeps the runtime of this thread from waiting in the kernel.
-async fn stay_awake() {
-    loop {
-        tokio::task::yield_now().await;
-    }
 }
 
 async fn drive(
