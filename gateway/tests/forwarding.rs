@@ -183,7 +183,7 @@ async fn a_replica_that_answers_and_closes_without_reading_is_heard() {
     let request = format!("POST {INFER} HTTP/1.1\r\nhost: digits.vision\r\ncontent-length: 900000\r\n\r\n{part}");
     let (mut client, mut upstream) = tokio::join!(send(&gateway, &request), replica.accept());
     read_until(&mut upstream, b"\r\n\r\n").await;
-    upstream.write_all(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\n\r\nno").await.unwrap();
+    upstream.write_all(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
     drop(upstream);
     let answer = read_until(&mut client.answers, b"no").await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("kferving-reason: body-too-large"), "{answer}");
