@@ -78,6 +78,8 @@ async fn a_second_signal_stops_at_once() {
     eventually("it runs", async || wrapper.in_flight().await == 1).await;
     wrapper.signal("INT");
     eventually("it drains", async || wrapper.get(wrapper.admin, "/state").await.body["state"] == "draining").await;
+    // so much later that it is no echo of the first
+    tokio::time::sleep(Duration::from_millis(400)).await;
     wrapper.signal("INT");
     assert!(!wrapper.ended().await.success());
     let unanswered = slow.await.unwrap();
