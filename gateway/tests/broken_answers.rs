@@ -136,15 +136,19 @@ async fn a_replica_that_breaks_off_at_once_does_not_draw_the_traffic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_falls_silent_in_its_answers_is_ejected_at_their_deadline() {
     // Half an answer, and the connection stays open for longer than any test takes.
-    static SILENT: &[&[u8]] = &[b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhe"];
+    const SILENT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhe";
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let replica = tokio::spawn(async move {
         let mut open = Vec::new();
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(SILENT[0]).await.unwrap();
-            open.push(stream);
+            open.push(tokio::spawn(async move {
+                let mut first = [0; 1];
+                stream.read_exact(&mut first).await.unwrap();
+                stream.write_all(SILENT).await.unwrap();
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            }));
         }
     });
     let model = ModelRoute { timeout: Duration::from_secs(3), ..static_model("digits", &[(addr, 8)]) };
