@@ -1,9 +1,7 @@
 //! How much a client may send.
 
 use crate::error::Error;
-
-/// Bytes before each message of gRPC: a flag for compression, and a length (gRPC over HTTP/2, `Length-Prefixed-Message`).
-const PREFIX_BYTES: usize = 5;
+use crate::grpc::PREFIX_BYTES;
 
 /// How much of a body may still come.
 #[derive(Debug)]

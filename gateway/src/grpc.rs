@@ -17,8 +17,8 @@ use crate::body::ResponseBody;
 use crate::catalogue::{EXTENSIONS, Indexed, SERVER_NAME, SERVER_VERSION};
 use crate::error::Error;
 
-/// Bytes before each message: a flag for compression and a length.
-const PREFIX_BYTES: usize = 5;
+/// Bytes before each message: a flag for compression and a length (gRPC over HTTP/2, `Length-Prefixed-Message`).
+pub(crate) const PREFIX_BYTES: usize = 5;
 
 /// Longest model name: that of a Kubernetes object. A version is not longer either.
 const MAX_NAME_BYTES: usize = 253;

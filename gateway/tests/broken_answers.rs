@@ -72,6 +72,25 @@ async fn answer(mut stream: TcpStream, pieces: &[&[u8]]) {
     }
 }
 
+/// A replica that begins to answer when a request begins, and then reads on for as long as it is left.
+async fn half_answering(answer: &'static [u8]) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let replica = tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            open.push(tokio::spawn(async move {
+                let mut first = [0; 1];
+                stream.read_exact(&mut first).await.unwrap();
+                let _ = stream.write_all(answer).await;
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            }));
+        }
+    });
+    (addr, replica)
+}
+
 fn request(gateway: &TestGateway) -> Request<Full<Bytes>> {
     Request::post(gateway.url(INFER)).body(Full::from("x")).unwrap()
 }
@@ -137,20 +156,7 @@ async fn a_replica_that_breaks_off_at_once_does_not_draw_the_traffic() {
 async fn a_replica_that_falls_silent_in_its_answers_is_ejected_at_their_deadline() {
     // Half an answer, and the connection stays open for longer than any test takes.
     const SILENT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhe";
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let replica = tokio::spawn(async move {
-        let mut open = Vec::new();
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            open.push(tokio::spawn(async move {
-                let mut first = [0; 1];
-                stream.read_exact(&mut first).await.unwrap();
-                stream.write_all(SILENT).await.unwrap();
-                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-            }));
-        }
-    });
+    let (addr, replica) = half_answering(SILENT).await;
     let model = ModelRoute { timeout: Duration::from_secs(3), ..static_model("digits", &[(addr, 8)]) };
     let gateway = TestGateway::start(vec![model]);
     let client = TestClient::http1();
@@ -168,22 +174,8 @@ async fn a_replica_that_falls_silent_in_its_answers_is_ejected_at_their_deadline
 /// The client is at fault when it announces a body and stops in the middle, whatever the replica has begun to answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_stops_sending_cannot_eject_a_replica_that_answers_early() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let replica = tokio::spawn(async move {
-        let mut open = Vec::new();
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            open.push(tokio::spawn(async move {
-                let mut first = [0; 1];
-                stream.read_exact(&mut first).await.unwrap();
-                let _ = stream
-                    .write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhe")
-                    .await;
-                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-            }));
-        }
-    });
+    let (addr, replica) =
+        half_answering(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhe").await;
     let limits = Limits { body_idle_timeout: Duration::from_millis(300), ..Limits::default() };
     let gateway = TestGateway::with_limits(vec![static_model("digits", &[(addr, 8)])], limits);
     let stop_in_the_middle = async || {
