@@ -173,7 +173,8 @@ impl Worker {
         let started = self.inner.clock.now();
         // Before the body is read: that too takes room.
         let permit = self.inner.admit(caller)?;
-        let asked = Said::by(&parts.headers).timeouts();
+        let said = Said::by(&parts.headers);
+        let asked = said.timeouts();
         let limit = self.inner.settings.limits.max_body_bytes;
         let is_stream = method == GrpcMethod::ModelStreamInfer;
         let extent = if is_stream { Extent::of_messages(limit) } else { Extent::of_body(limit) };
@@ -184,7 +185,7 @@ impl Worker {
             GrpcMethod::ServerMetadata => return Ok(grpc::server_metadata()),
             GrpcMethod::RepositoryIndex => {
                 let only_ready = grpc::only_ready(&payload.first_bytes(), encoding)?;
-                let host = Said::by(&parts.headers).host(&parts.uri);
+                let host = said.host(&parts.uri);
                 return Ok(grpc::repository_index(self.indexed(host, only_ready)));
             }
             GrpcMethod::RepositoryControl => return Err(catalogue::fixed_repository()),
@@ -196,7 +197,7 @@ impl Worker {
         let version = target.version.as_deref();
         let found = {
             let table: &Table = &self.inner.table.load();
-            let scope = table.scope_of(Said::by(&parts.headers).host(&parts.uri));
+            let scope = table.scope_of(said.host(&parts.uri));
             let model = table.resolve(scope, &target.model, self.inner.settings.namespace.as_deref());
             model.and_then(|model| catalogue::check_version(model, version).map(|()| Arc::clone(model)))
         };
