@@ -19,6 +19,10 @@ impl fmt::Display for TimeoutError {
 
 impl std::error::Error for TimeoutError {}
 
+/// Deadline of a request to a model that sets none: what KServe's ingress and Knative's revisions allow is 300 s, but a
+/// caller that waits for a prediction for more than a minute has mostly left.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The header of a request over HTTP that asks for a timeout.
 pub const REQUEST_TIMEOUT: &str = "x-request-timeout";
 

@@ -23,7 +23,7 @@ pub use ewma::ServiceTimes;
 pub use hold::{Hold, HoldLimits, Outcome, Refusal, Ticket};
 pub use moment::Moment;
 pub use outlier::{EjectionPolicy, Health, Verdict};
-pub use pick::{Choice, Class, Pick, Reason, choose, pick};
+pub use pick::{Choice, Class, Pick, REASON_HEADER, Reason, choose, pick};
 pub use retry::RetryBudget;
 pub use score::{Load, predict, target};
 pub use size_bucket::SizeBucket;

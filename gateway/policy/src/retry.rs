@@ -22,7 +22,8 @@ pub const MAX_ATTEMPTS: u32 = 4;
 pub enum Failure {
     /// No byte of the request reached the replica: no connection, or one that was closed before.
     Unsent,
-    /// The replica said that its slots are taken (503 with the reason `replica-busy`) and did not run the request.
+    /// The replica said that its slots are taken (503 with the reason `replica-busy`), or refused the stream over HTTP/2, and
+    /// did not run the request.
     Busy,
     /// The replica does not hold the revision (421 with the reason `misdirected`) and did not run the request.
     Misdirected,
