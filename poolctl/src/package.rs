@@ -2,15 +2,18 @@
 
 mod credentials;
 mod image;
+mod interruption;
 mod model;
 mod push;
 mod report;
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use poolctl_image::{Compression, ImageBuilder, ImageError, ImageSummary, Program, Reference, StoredImage};
-use tempfile::TempDir;
+use poolctl_image::{
+    Compression, ImageBuilder, ImageError, ImageSummary, Program, Reference, Scratch, ScratchFolder, StoredImage,
+};
 
 use crate::cli::{DataFormat, PackageArgs};
 use crate::model_server::{self, RUNTIME_LIBRARY};
@@ -21,11 +24,13 @@ use report::{Account, Form};
 /// Name of the program in the image, whatever it is called here.
 const PROGRAM: &str = "model-wrapper";
 
-/// Makes the image, writes it, pushes it, and says what it is.
+/// Makes the image, writes it, pushes it, and says what it is. A signal ends it and leaves nothing half done behind.
 ///
 /// # Errors
 /// What is missing or wrong, and what to do.
 pub fn run(arguments: &PackageArgs) -> anyhow::Result<()> {
+    let scratch = Scratch::new();
+    interruption::end_on_signals(scratch.clone()).context("signals cannot be listened to")?;
     let server = model_server::program(arguments.wrapper.clone())?;
     let library = model_server::runtime_library_file()?;
     let program = Program::open(&server)?.named(PROGRAM).and_library(RUNTIME_LIBRARY, &library)?;
@@ -40,8 +45,8 @@ pub fn run(arguments: &PackageArgs) -> anyhow::Result<()> {
         0 => Compression::None,
         level => Compression::Gzip(level),
     };
-    let builder = image::describe(&program, model.as_ref(), base).compression(compression);
-    let target = Target::of(arguments)?;
+    let builder = image::describe(&program, model.as_ref(), base).compression(compression).scratch(scratch.clone());
+    let target = Target::of(arguments, &scratch)?;
     let image = target.write(&builder, &reference)?;
     if let Some(model) = &model {
         model.is_unchanged()?;
@@ -68,18 +73,19 @@ struct Target {
     path: PathBuf,
     form: Form,
     /// Where it is only pushed: the folder that it is in meanwhile.
-    temporary: Option<TempDir>,
+    temporary: Option<ScratchFolder>,
 }
 
 // === impl Target ===
 
 impl Target {
-    fn of(arguments: &PackageArgs) -> anyhow::Result<Self> {
+    fn of(arguments: &PackageArgs, scratch: &Scratch) -> anyhow::Result<Self> {
         if let Some(path) = &arguments.output {
             return Ok(Self { path: path.clone(), form: form_of(path), temporary: None });
         }
-        let temporary = tempfile::Builder::new().prefix("kferving-").tempdir();
-        let temporary = temporary.context("no private folder can be made")?;
+        let parent = env::temp_dir();
+        let temporary = scratch.folder(&parent);
+        let temporary = temporary.with_context(|| format!("no private folder can be made in {}", parent.display()))?;
         Ok(Self { path: temporary.path().join("image.tar"), form: Form::Archive, temporary: Some(temporary) })
     }
 

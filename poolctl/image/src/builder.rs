@@ -13,7 +13,8 @@ use crate::config::RunConfig;
 use crate::destination::{ArchiveWriter, Destination, Finished, LayoutWriter, SCHEMA_VERSION};
 use crate::layer::{Plan, write_tar};
 use crate::{
-    Compression, ImageError, ImageSummary, Layer, LayerOrigin, LayerSummary, Reference, StoredImage, document, names,
+    Compression, ImageError, ImageSummary, Layer, LayerOrigin, LayerSummary, Reference, Scratch, StoredImage, document,
+    names,
 };
 
 /// When everything was made: an image says the same whenever it is made.
@@ -28,6 +29,7 @@ pub struct ImageBuilder {
     compression: Compression,
     run: RunConfig,
     annotations: BTreeMap<String, String>,
+    scratch: Scratch,
 }
 
 /// What a manifest and a configuration say of a layer.
@@ -52,6 +54,7 @@ impl ImageBuilder {
             compression: Compression::default(),
             run: RunConfig::default(),
             annotations: BTreeMap::new(),
+            scratch: Scratch::new(),
         }
     }
 
@@ -159,22 +162,31 @@ impl ImageBuilder {
         self
     }
 
+    /// Lists what is not complete there, for a process that removes it when it is told to stop.
+    #[must_use]
+    pub fn scratch(mut self, scratch: Scratch) -> Self {
+        self.scratch = scratch;
+        self
+    }
+
     /// Writes the image as one tar file: an image layout that `ctr images import` and `docker load` take.
     ///
-    /// The file has its name once it is complete. Blocking.
+    /// The file has its name once it is complete. What a process that was killed left over beside it is removed. Blocking.
     ///
     /// # Errors
     /// A layer is impossible, a source cannot be read or the output cannot be written.
     pub fn write_archive(&self, path: &Path, reference: &Reference) -> Result<ImageSummary, ImageError> {
-        self.write(ArchiveWriter::create(path)?, reference)
+        self.write(ArchiveWriter::create(path, &self.scratch)?, reference)
     }
 
     /// Writes the image as an OCI image layout: into a new or empty folder, or as one image more into a layout.
     ///
+    /// The index names it once it is complete. What a process that was killed left over is removed.
+    ///
     /// # Errors
     /// A layer is impossible, a source cannot be read or the output cannot be written.
     pub fn write_layout(&self, folder: &Path, reference: &Reference) -> Result<ImageSummary, ImageError> {
-        self.write(LayoutWriter::create(folder)?, reference)
+        self.write(LayoutWriter::create(folder, &self.scratch)?, reference)
     }
 
     fn write<D: Destination>(&self, mut to: D, reference: &Reference) -> Result<ImageSummary, ImageError> {

@@ -29,6 +29,7 @@ mod error;
 mod layer;
 mod names;
 mod program;
+mod scratch;
 mod stored;
 mod summary;
 
@@ -39,5 +40,6 @@ pub use layer::{Attributes, Layer};
 pub use oci_spec::distribution::{ParseError as ReferenceError, Reference};
 pub use oci_spec::image::Arch;
 pub use program::{Program, ProgramError, usual_folders};
+pub use scratch::{Scratch, ScratchFolder};
 pub use stored::{StoredError, StoredImage};
 pub use summary::{ImageSummary, LayerOrigin, LayerSummary};

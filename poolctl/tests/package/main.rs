@@ -7,6 +7,7 @@ mod registry;
 mod support;
 
 mod contents;
+mod interruption;
 mod push;
 mod refusals;
 mod serving;

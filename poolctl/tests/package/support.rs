@@ -25,13 +25,18 @@ pub(crate) fn external() -> PathBuf {
 
 /// `poolctl package` with the library of this source tree, and nothing of the environment that would steer it.
 pub(crate) fn package() -> Command {
+    // compression is slow in a debug build, and tested elsewhere
+    compressing(0)
+}
+
+/// The same, at a level of compression.
+pub(crate) fn compressing(level: u32) -> Command {
     let library = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| path.is_absolute());
     let library = library.unwrap_or_else(|| repository().join(".cache/onnxruntime/libonnxruntime.so"));
     assert!(library.exists(), "{} is not there: `make models` gets it", library.display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_poolctl"));
     command.env("ORT_DYLIB_PATH", library).env_remove("KFERVING_WRAPPER").stdin(Stdio::null());
-    // compression is slow in a debug build, and tested elsewhere
-    command.args(["package", "--compress", "0"]);
+    command.args(["package", "--compress", &level.to_string()]);
     command
 }
 

@@ -4,17 +4,15 @@
 //! for the header, and it is filled in once the blob is through. So nothing is read twice or kept elsewhere meanwhile.
 
 use std::collections::BTreeSet;
-use std::fs::Permissions;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tar::{EntryType, Header};
-use tempfile::NamedTempFile;
 
 use super::{Destination, Finished, LAYOUT};
 use crate::blob::{Sum, Summing};
+use crate::scratch::{self, Partial, Scratch};
 use crate::{ImageError, document, names};
 
 /// Length of a header, and what content is padded to.
@@ -23,7 +21,7 @@ const BLOCK: u64 = 512;
 /// Writes an archive. It has its name once it is complete.
 pub(crate) struct ArchiveWriter {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<Partial>,
     /// Blobs that are in it: one that is made twice is kept once.
     blobs: BTreeSet<String>,
 }
@@ -31,13 +29,11 @@ pub(crate) struct ArchiveWriter {
 // === impl ArchiveWriter ===
 
 impl ArchiveWriter {
-    pub(crate) fn create(path: &Path) -> Result<Self, ImageError> {
+    pub(crate) fn create(path: &Path, scratch: &Scratch) -> Result<Self, ImageError> {
         let failed = |error| ImageError::Output { path: path.to_owned(), error };
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut settings = tempfile::Builder::new();
-        // as any other file that a program writes: the umask takes away
-        settings.prefix(".image-").permissions(Permissions::from_mode(0o666));
-        let file = BufWriter::with_capacity(1 << 20, settings.tempfile_in(folder).map_err(failed)?);
+        scratch::sweep(folder);
+        let file = BufWriter::with_capacity(1 << 20, scratch.file(folder).map_err(failed)?);
         let mut archive = Self { path: path.to_owned(), file, blobs: BTreeSet::new() };
         for folder in ["blobs/", "blobs/sha256/"] {
             archive.write(|file| write_header(file, folder, EntryType::Directory, 0))?;
@@ -53,10 +49,7 @@ impl ArchiveWriter {
         })
     }
 
-    fn write<T>(
-        &mut self,
-        write: impl FnOnce(&mut BufWriter<NamedTempFile>) -> io::Result<T>,
-    ) -> Result<T, ImageError> {
+    fn write<T>(&mut self, write: impl FnOnce(&mut BufWriter<Partial>) -> io::Result<T>) -> Result<T, ImageError> {
         write(&mut self.file).map_err(|error| ImageError::Output { path: self.path.clone(), error })
     }
 }
@@ -75,7 +68,7 @@ impl Destination for ArchiveWriter {
         self.write(|file| {
             if !is_new {
                 file.seek(SeekFrom::Start(start))?;
-                return file.get_ref().as_file().set_len(start);
+                return file.get_ref().set_len(start);
             }
             pad(file, sum.bytes)?;
             let end = file.stream_position()?;
@@ -95,8 +88,7 @@ impl Destination for ArchiveWriter {
         self.write(|file| file.write_all(&[0; 2 * BLOCK as usize]))?;
         let failed = |error| ImageError::Output { path: self.path.clone(), error };
         let file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.persist(&self.path).map_err(|error| failed(error.error))?;
-        Ok(())
+        file.persist(&self.path).map_err(failed)
     }
 
     fn path(&self) -> &Path {

@@ -1,28 +1,30 @@
 //! An image layout in a folder.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageIndex};
-use tempfile::NamedTempFile;
 
 use super::{Destination, Finished, LAYOUT};
 use crate::blob::{Sum, Summing};
+use crate::scratch::{self, Partial, Scratch};
 use crate::{ImageError, document, names};
 
 /// Writes into a folder: a new or empty one, or one that is an image layout, which gets one image more.
 pub(crate) struct LayoutWriter {
     path: PathBuf,
+    scratch: Scratch,
 }
 
 // === impl LayoutWriter ===
 
 impl LayoutWriter {
-    pub(crate) fn create(path: &Path) -> Result<Self, ImageError> {
-        let layout = Self { path: path.to_owned() };
+    pub(crate) fn create(path: &Path, scratch: &Scratch) -> Result<Self, ImageError> {
+        let layout = Self { path: path.to_owned(), scratch: scratch.clone() };
         let blobs = path.join("blobs/sha256");
+        scratch::sweep(path);
+        scratch::sweep(&blobs);
         let is_layout = path.join("oci-layout").is_file();
         let is_empty = match fs::read_dir(path) {
             Ok(mut entries) => entries.next().is_none(),
@@ -32,6 +34,9 @@ impl LayoutWriter {
         if !is_layout && !is_empty {
             return Err(ImageError::NotALayout(path.to_owned()));
         }
+        fs::create_dir_all(path).map_err(|error| layout.failed(error))?;
+        // first, so that a folder that somebody was killed over is known again
+        layout.replace("oci-layout", LAYOUT.as_bytes())?;
         fs::create_dir_all(blobs).map_err(|error| layout.failed(error))?;
         Ok(layout)
     }
@@ -40,18 +45,14 @@ impl LayoutWriter {
         ImageError::Output { path: self.path.clone(), error }
     }
 
-    fn temporary(&self, folder: &Path) -> Result<NamedTempFile, ImageError> {
-        let mut settings = tempfile::Builder::new();
-        // as any other file that a program writes: the umask takes away
-        settings.prefix(".blob-").permissions(Permissions::from_mode(0o666));
-        settings.tempfile_in(folder).map_err(|error| self.failed(error))
+    fn temporary(&self, folder: &Path) -> Result<Partial, ImageError> {
+        self.scratch.file(folder).map_err(|error| self.failed(error))
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> Result<(), ImageError> {
         let mut file = self.temporary(&self.path)?;
         file.write_all(content).map_err(|error| self.failed(error))?;
-        file.persist(self.path.join(name)).map_err(|error| self.failed(error.error))?;
-        Ok(())
+        file.persist(&self.path.join(name)).map_err(|error| self.failed(error))
     }
 
     /// The images that are there already, without those of the same name.
@@ -80,14 +81,13 @@ impl Destination for LayoutWriter {
         let filled = fill(&mut content)?;
         let sum = content.finish();
         let file = file.into_inner().map_err(|error| self.failed(error.into_error()))?;
-        file.persist(folder.join(&sum.hex)).map_err(|error| self.failed(error.error))?;
+        file.persist(&folder.join(&sum.hex)).map_err(|error| self.failed(error))?;
         Ok((sum, filled))
     }
 
     fn finish(self, image: &Finished<'_>) -> Result<(), ImageError> {
         let mut manifests = self.others(&image.manifest)?;
         manifests.push(image.manifest.clone());
-        self.replace("oci-layout", LAYOUT.as_bytes())?;
         self.replace("index.json", &document::bytes(&super::index(manifests)))
     }
 
