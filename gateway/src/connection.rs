@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
@@ -21,9 +21,11 @@ use poolctl_runtime::lame_duck::{self, LAME_DUCK};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::body::ResponseBody;
 use crate::gateway::Worker;
 use crate::inbound::Inbound;
-use crate::owed::Owed;
+use crate::settings::Limits;
+use crate::standstill::{Standstill, Traffic};
 use crate::strict_http::{Bypass, StrictHttp};
 use crate::timer::SharedTimers;
 use crate::upload::Source;
@@ -52,8 +54,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it has to say so.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long an HTTP/1 connection may be idle between requests: nginx's default.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long an HTTP/2 client that was idle has to take notice of the GOAWAY, before its connection is closed all the same.
+const GOAWAY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a client that sent a part of the preface is waited for before looking again: at first, and at most. The pause
 /// doubles in between, so that many clients that stop there cost no time.
@@ -109,42 +111,73 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
         }
     });
     let ended = if http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .max_concurrent_streams(MAX_STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_header_list_size(MAX_HEADER_LIST_BYTES);
-        let owed = Arc::new(Owed::default());
-        let service = hyper::service::service_fn(|request| {
-            let (answering, owed) = (service.call(request), Arc::clone(&owed));
-            async move { Ok::<_, Infallible>(answering.await?.map(|body| owed.note(body))) }
-        });
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        tokio::select! {
-            // A first GOAWAY tells the client, and what it sent before it read that is still answered (RFC 9113, section 6.8).
-            ended = drive(connection, &drain, Duration::ZERO, http2::Connection::graceful_shutdown) => ended,
-            () = owed.stalls(limits.answer_stall_timeout) => {
+        match serve_http2(stream, service, limits, &drain).await {
+            Ok(ended) => ended,
+            Err(Standstill::Idle) => return,
+            Err(Standstill::Stalled) => {
                 worker.inner.metrics.connections_stalled.inc();
                 return;
             }
         }
     } else {
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(SharedTimers(Arc::clone(&worker.timers)))
-            .header_read_timeout(IDLE_TIMEOUT)
+            .header_read_timeout(limits.idle_timeout)
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout, bypass)), service);
-        drive(connection, &drain, lame_duck, http1::Connection::graceful_shutdown).await
+        let ended = drive(Pin::new(&mut connection), &drain, lame_duck, http1::Connection::graceful_shutdown).await;
+        if ended.as_ref().is_err_and(hyper::Error::is_user) {
+            // The service does not fail: the body of an answer has.
+            connection.into_parts().io.inner().break_off();
+        }
+        ended
     };
     if let Err(error) = ended {
         if is_stall(&error) {
             worker.inner.metrics.connections_stalled.inc();
         }
         tracing::debug!(%peer, %error, "a client connection broke");
+    }
+}
+
+/// Serves an HTTP/2 connection until it ends, or stands still for too long.
+async fn serve_http2<S>(
+    stream: TcpStream,
+    service: S,
+    limits: &Limits,
+    drain: &Drain,
+) -> Result<Result<(), hyper::Error>, Standstill>
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES);
+    let traffic = Arc::new(Traffic::default());
+    let service = hyper::service::service_fn(|request| {
+        let (answering, open) = (service.call(request), traffic.begin());
+        async move { Ok::<_, Infallible>(answering.await?.map(|body| open.answer(body))) }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let finish = http2::Connection::graceful_shutdown;
+    let (stall, idle) = (limits.answer_stall_timeout, limits.idle_timeout);
+    tokio::select! {
+        // A first GOAWAY tells the client, and what it sent before it read that is still answered (RFC 9113, section 6.8).
+        ended = drive(connection.as_mut(), drain, Duration::ZERO, finish) => return Ok(ended),
+        standstill = traffic.stops(stall, idle) => if standstill == Standstill::Stalled {
+            return Err(standstill);
+        },
+    }
+    tokio::select! {
+        ended = lame_duck::finish(connection, finish) => Ok(ended),
+        standstill = traffic.stops(stall, idle.min(GOAWAY_PATIENCE)) => Err(standstill),
     }
 }
 
@@ -159,7 +192,7 @@ fn is_stall(error: &hyper::Error) -> bool {
 /// The drain is looked at as a flag: its notification is registered at the first poll only, so that a busy connection
 /// does not take a shared lock each time that it is woken.
 async fn drive<C>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     drain: &Drain,
     lame_duck: Duration,
     finish: impl Fn(Pin<&mut C>),
@@ -167,7 +200,6 @@ async fn drive<C>(
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
-    let mut connection = pin!(connection);
     {
         let mut told = pin!(drain.told.notified());
         let mut registered = false;

@@ -21,6 +21,10 @@ impl<S> Gathering<S> {
     pub(crate) const fn new(io: S) -> Self {
         Self { io }
     }
+
+    pub(crate) const fn get_ref(&self) -> &S {
+        &self.io
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {

@@ -41,6 +41,9 @@ pub struct Limits {
     pub max_connections: usize,
     /// Longest that a client may take to send a request's head; slow heads are how one host pins a server.
     pub header_timeout: Duration,
+    /// How long a connection may be open without a request: over HTTP/1 between two, over HTTP/2 without a stream. 75 s is
+    /// nginx's `keepalive_timeout`.
+    pub idle_timeout: Duration,
     /// Longest silence within a request's body.
     pub body_idle_timeout: Duration,
     /// Bytes per second that a client must send on average of a body too long to be read before a replica's slot is taken,
@@ -70,6 +73,7 @@ impl Default for Limits {
             caller_concurrency: None,
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
             body_idle_timeout: Duration::from_secs(30),
             body_bytes_per_second: 8 << 10,
             body_grace: Duration::from_secs(5),

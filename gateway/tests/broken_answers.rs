@@ -91,6 +91,13 @@ async fn half_answering(answer: &'static [u8]) -> (SocketAddr, JoinHandle<()>) {
     (addr, replica)
 }
 
+/// The same in chunks.
+const CHUNKS_BROKEN_LATER: &[&[u8]] = &[b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n", b""];
+
+/// The same, whole.
+const CHUNKS: &[&[u8]] =
+    &[b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n", b"2\r\nll\r\n0\r\n\r\n"];
+
 fn request(gateway: &TestGateway) -> Request<Full<Bytes>> {
     Request::post(gateway.url(INFER)).body(Full::from("x")).unwrap()
 }
@@ -194,4 +201,32 @@ async fn a_client_that_stops_sending_cannot_eject_a_replica_that_answers_early()
     assert_eq!(gateway.metric(REQUESTS, &[]), 8.0);
     replica.abort();
     gateway.stop().await;
+}
+
+/// Asks in this version of HTTP; what came before the end, and whether that was a reset.
+async fn ask_in(version: &str, gateway: &TestGateway) -> (String, bool) {
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let request = format!("POST {INFER} {version}\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection ends");
+    let is_reset = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+    (String::from_utf8(answer).unwrap(), is_reset)
+}
+
+/// A client of HTTP/1.0 knows no chunks: it takes the end of the connection for that of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http10_can_tell_an_answer_that_breaks_off_from_a_whole_one() {
+    for (pieces, is_whole) in [(CHUNKS, true), (CHUNKS_BROKEN_LATER, false)] {
+        let replica = FakeReplica::start(pieces).await;
+        let gateway = TestGateway::start(vec![static_model("digits", &[(replica.addr, 1)])]);
+        let (answer, is_reset) = ask_in("HTTP/1.0", &gateway).await;
+        assert_eq!(is_reset, !is_whole, "{answer}");
+        assert!(!is_whole || answer.ends_with("\r\n\r\nhell"), "{answer}");
+        let (answer, is_reset) = ask_in("HTTP/1.1", &gateway).await;
+        assert!(!is_reset, "chunks tell by themselves: {answer}");
+        assert_eq!(answer.ends_with("0\r\n\r\n"), is_whole, "{answer}");
+        gateway.settles().await;
+        gateway.stop().await;
+    }
 }

@@ -10,15 +10,13 @@ pub use watch::watch;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use gateway_policy::deadline::DEFAULT_TIMEOUT;
 use gateway_policy::{Device, parse_duration};
 use serde::Deserialize;
 use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
 use crate::model_route::{ModelRoute, StaticReplica};
 use crate::settings::Limits;
-
-/// Deadline of a model's requests where the file sets none: KServe's and Triton's clients wait as long.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Namespace of models that name none.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -94,6 +92,7 @@ struct FileLimits {
     caller_concurrency: Option<u32>,
     max_connections: Option<usize>,
     header_timeout: Option<String>,
+    idle_timeout: Option<String>,
     body_idle_timeout: Option<String>,
     body_bytes_per_second: Option<u64>,
     body_grace: Option<String>,
@@ -219,6 +218,7 @@ impl FileLimits {
             caller_concurrency: self.caller_concurrency,
             max_connections: self.max_connections.unwrap_or(default.max_connections),
             header_timeout: time(self.header_timeout, "headerTimeout", default.header_timeout)?,
+            idle_timeout: time(self.idle_timeout, "idleTimeout", default.idle_timeout)?,
             body_idle_timeout: time(self.body_idle_timeout, "bodyIdleTimeout", default.body_idle_timeout)?,
             body_bytes_per_second: self.body_bytes_per_second.unwrap_or(default.body_bytes_per_second),
             body_grace: time(self.body_grace, "bodyGrace", default.body_grace)?,

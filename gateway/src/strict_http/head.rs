@@ -65,6 +65,8 @@ pub(super) struct Checked {
     pub(super) framing: Framing,
     /// Where in the head its `content-length` line is, if it has one.
     pub(super) length_line: Option<Range<usize>>,
+    /// Whether it is of HTTP/1.0: its client takes the end of the connection for the end of an answer without a length.
+    pub(super) is_http10: bool,
 }
 
 /// Checks a complete head, whose lines all end with CR LF.
@@ -84,7 +86,11 @@ pub(super) fn check(head: &[u8]) -> Result<Checked, Violation> {
     let fields = Fields::collect(request.headers)?;
     let in_target = check_target(target.as_bytes(), method)?;
     check_host(fields.host, in_target, version)?;
-    Ok(Checked { framing: fields.framing(version)?, length_line: fields.length.and_then(|value| line_of(head, value)) })
+    Ok(Checked {
+        framing: fields.framing(version)?,
+        length_line: fields.length.and_then(|value| line_of(head, value)),
+        is_http10: version == 0,
+    })
 }
 
 /// Where the line is, its end included, of which `part` is a part.

@@ -59,8 +59,9 @@ pub(super) fn check_target<'a>(target: &'a [u8], method: &str) -> Result<Option<
     if target.len() > TARGET_BYTES {
         return Err(Violation::TargetTooLong);
     }
-    // No spaces or controls, nothing beyond ASCII, and no fragment, which is never sent.
-    if !all(target, |byte| matches!(byte, 0x21..=0x7e) && byte != b'#') {
+    // No spaces or controls, nothing beyond ASCII, no fragment, which is never sent, and none of the delimiters that a URI
+    // cannot have (RFC 3986, appendix C) and hyper refuses by itself.
+    if !all(target, |byte| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'#' | b'"' | b'<' | b'>' | b'`')) {
         return Err(Violation::Target);
     }
     match target {
@@ -98,5 +99,36 @@ pub(super) fn check_http2_hosts(uri: &Uri, headers: &HeaderMap) -> Result<(), Vi
         (None, None) => Err(Violation::NoHost),
         (Some(authority), Some(host)) if !authority.is_same(&host) => Err(Violation::HostMismatch),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_as_a_target_hyper_takes() {
+        let mut passed = 0;
+        for byte in 0..=u8::MAX {
+            for (before, after) in
+                [("/", "x"), ("/x?", ""), ("/x?y=", "/z"), ("http://a", ""), ("http://a/", "x"), ("http://a?", "")]
+            {
+                let target = [before.as_bytes(), &[byte], after.as_bytes()].concat();
+                if check_target(&target, "GET").is_ok() {
+                    passed += 1;
+                    assert!(Uri::try_from(&target[..]).is_ok(), "{}", String::from_utf8_lossy(&target));
+                }
+            }
+        }
+        assert!(passed > 400, "letters, digits and most punctuation: {passed}");
+    }
+
+    #[test]
+    fn delimiters_that_no_uri_has_are_refused() {
+        for byte in ['"', '<', '>', '`', '#', ' ', '\u{7f}'] {
+            for target in [format!("/{byte}"), format!("/?{byte}"), format!("http://a/{byte}")] {
+                assert_eq!(check_target(target.as_bytes(), "GET"), Err(Violation::Target), "{target}");
+            }
+        }
     }
 }

@@ -8,8 +8,7 @@
 //! A head is handed on when it is complete and checked; in the usual case it is complete in one read, and is checked
 //! where hyper will find it, without a copy. A head that is refused is replaced by a request that says why
 //! ([`Violation::in_request`]), so that it is answered in its turn, counted and logged like any other. A body that is
-//! broken makes reading it fail. A small body that arrives with its head goes past hyper ([`Bypass`]). HTTP/2 with prior
-//! knowledge passes untouched.
+//! broken makes reading it fail. A small body that arrives with its head goes past hyper ([`Bypass`]).
 
 mod bypass;
 mod chunks;
@@ -32,6 +31,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::gathering::Gathering;
@@ -45,7 +45,7 @@ const HELD_READ_BYTES: usize = 16 << 10;
 /// and the client would lose the answer that tells what was wrong.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A client's connection of which only unambiguous HTTP/1, or HTTP/2, can be read.
+/// A client's connection of which only unambiguous HTTP/1 can be read.
 ///
 /// A client has `head_timeout` from the first byte of a head to its last, and from the connection's start for the first
 /// head. hyper sees complete heads only, so that its own limit on the time for a head becomes the time for which a
@@ -77,7 +77,7 @@ enum State {
 
 impl<S> StrictHttp<S> {
     /// Wraps an accepted connection. Its service must ask `bypass` for the body of each request.
-    pub(crate) const fn new(io: S, head_timeout: Duration, bypass: Arc<Bypass>) -> Self {
+    pub(crate) fn new(io: S, head_timeout: Duration, bypass: Arc<Bypass>) -> Self {
         Self {
             io: Gathering::new(io),
             tracker: Tracker::new(),
@@ -125,6 +125,17 @@ impl<S> StrictHttp<S> {
 
     fn should_linger(&self) -> bool {
         self.state != State::Open || self.tracker.is_in_body()
+    }
+}
+
+impl StrictHttp<TcpStream> {
+    /// Ends the connection in the middle of an answer. A client of HTTP/1.0 takes the usual end for that of the answer: it
+    /// is told by a reset, for which it may lose what was sent last.
+    pub(crate) fn break_off(&self) {
+        if self.tracker.has_http10() {
+            // It fails for a connection that is gone, of which nobody can be told anything.
+            let _ = self.io.get_ref().set_zero_linger();
+        }
     }
 }
 
@@ -187,7 +198,7 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
 
     /// Waits for the client, but not for longer than it may take for a head.
     fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.held.is_empty() && !self.tracker.is_fresh() {
+        if self.held.is_empty() && self.tracker.heads() > 0 {
             return Poll::Pending;
         }
         let timeout = self.head_timeout;

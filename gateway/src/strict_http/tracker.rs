@@ -6,26 +6,19 @@ use super::chunks::{ChunkProgress, Chunks};
 use super::head::{Checked, Framing, HeadScan, check};
 use super::violation::Violation;
 
-/// What an HTTP/2 client sends first (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// Finds the heads in a client's bytes and checks them; bodies are skipped by their framing.
 #[derive(Debug)]
 pub(super) struct Tracker {
     phase: Phase,
     heads: u64,
+    has_http10: bool,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Nothing but a part of the preface has arrived.
-    Start,
     Head(HeadScan),
-    Body {
-        left: u64,
-    },
+    Body { left: u64 },
     Chunked(Chunks),
-    Http2,
 }
 
 /// How far some bytes go.
@@ -45,13 +38,13 @@ pub(super) enum Progress {
 }
 
 impl Tracker {
-    pub(super) const fn new() -> Self {
-        Self { phase: Phase::Start, heads: 0 }
+    pub(super) fn new() -> Self {
+        Self { phase: Phase::Head(HeadScan::default()), heads: 0, has_http10: false }
     }
 
-    /// Whether nothing has arrived yet.
-    pub(super) const fn is_fresh(&self) -> bool {
-        matches!(self.phase, Phase::Start)
+    /// Whether a head of HTTP/1.0 was among those that were handed on.
+    pub(super) const fn has_http10(&self) -> bool {
+        self.has_http10
     }
 
     /// Whether a body has begun and not ended.
@@ -70,25 +63,15 @@ impl Tracker {
         while position < bytes.len() {
             let rest = &bytes[position..];
             match &mut self.phase {
-                Phase::Http2 => return Progress::All,
-                Phase::Start => {
-                    let common = rest.len().min(PREFACE.len());
-                    if rest[..common] != PREFACE[..common] {
-                        self.phase = Phase::Head(HeadScan::default());
-                    } else if common == PREFACE.len() {
-                        self.phase = Phase::Http2;
-                    } else {
-                        return Progress::Until(position);
-                    }
-                }
                 Phase::Head(scan) => {
                     let checked = scan.end(rest).and_then(|end| match end {
                         Some(end) => check(&rest[..end]).map(|checked| Some((end, checked))),
                         None => Ok(None),
                     });
                     match checked {
-                        Ok(Some((end, Checked { framing, length_line }))) => {
+                        Ok(Some((end, Checked { framing, length_line, is_http10 }))) => {
                             self.heads += 1;
+                            self.has_http10 |= is_http10;
                             let body = bytes.len() - position - end;
                             if let Some(line) = length_line
                                 && position == 0

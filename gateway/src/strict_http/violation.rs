@@ -15,7 +15,7 @@ pub(crate) enum Violation {
     /// The request line is not `METHOD SP TARGET SP VERSION`.
     #[error("malformed request line: expected METHOD TARGET HTTP/1.1")]
     RequestLine,
-    /// A version other than 1.0 and 1.1, or HTTP/2 without its preface.
+    /// A version other than 1.0 and 1.1.
     #[error("unsupported version: expected HTTP/1.1, or HTTP/2 with prior knowledge")]
     Version,
     /// A header line is not `NAME ":" VALUE`, or has a byte that may not stand there.
@@ -31,7 +31,9 @@ pub(crate) enum Violation {
     #[error("the request's target is longer than 8 KiB")]
     TargetTooLong,
     /// The target is neither a path nor an absolute http URI.
-    #[error("malformed target: expected a path that starts with / or an absolute http URI, in printable ASCII")]
+    #[error(
+        "malformed target: expected a path that starts with / or an absolute http URI, in printable ASCII without \" < > ` #"
+    )]
     Target,
     /// A method that no route has.
     #[error("unknown method: expected GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS")]

@@ -56,6 +56,11 @@ pub fn reset_with(stream: u32, code: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &code.to_be_bytes())
 }
 
+/// GOAWAY: streams after `last` were not processed.
+pub fn go_away(last: u32, code: u32) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
+}
+
 pub fn ping() -> Vec<u8> {
     frame(PING, 0, 0, b"12345678")
 }

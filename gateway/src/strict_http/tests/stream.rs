@@ -160,15 +160,6 @@ fn damaging_byte() -> impl Strategy<Value = u8> {
 }
 
 #[test]
-fn http2_passes_untouched() {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(b"\n\n\0\xff anything CONNECT / HTTP/9\n\n");
-    for size in [1, 5, 24, 1000] {
-        assert_eq!(drain(FakeSocket::new(&bytes, &[size]), &[size]), (bytes.clone(), End::Closed));
-    }
-}
-
-#[test]
 fn half_a_head_is_no_request() {
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n";
     assert_eq!(drain(FakeSocket::new(bytes, &[3]), &[100]), (Vec::new(), End::Closed));
