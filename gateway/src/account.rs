@@ -100,14 +100,13 @@ impl Account {
         }
     }
 
-    /// The answer ends early, through the client's doing.
-    pub(crate) fn break_off(mut self, answer: Answer, error: &Error) {
-        self.set_outcome(answer.beginning.status, error.reason().as_str());
+    /// The answer ends early with this error; its client knows of this status.
+    pub(crate) fn break_off(mut self, status: StatusCode, error: &Error) {
+        self.set_outcome(status, error.reason().as_str());
     }
 
-    /// The replica broke its answer off: what a client is told that has nothing of it.
+    /// The replica broke its answer off: why, in the words of the gateway.
     pub(crate) fn lose(&mut self, answer: Answer, broken: &ConnectionError) -> Error {
-        self.set_outcome(answer.beginning.status, Reason::ReplicaLost.as_str());
         let now = self.now();
         let mut name = String::new();
         if let Some(place) = &self.place {
@@ -119,9 +118,9 @@ impl Account {
         Error::ReplicaLost { replica: name, detail: broken.to_string() }
     }
 
-    /// The deadline passed before the answer was complete; for how long the replica had said nothing, if it was waited for.
-    pub(crate) fn pass_deadline(mut self, answer: Answer, silence: Option<Duration>) {
-        self.set_outcome(answer.beginning.status, Reason::Deadline.as_str());
+    /// The deadline passed before the answer was complete, whose client knows of this status; for how long the replica had said nothing, if it was waited for.
+    pub(crate) fn pass_deadline(mut self, answer: Answer, status: StatusCode, silence: Option<Duration>) {
+        self.set_outcome(status, Reason::Deadline.as_str());
         let now = self.now();
         if let Some(place) = self.failing_place(answer, silence) {
             self.model.record_failure(place, answer.beginning.size, now.saturating_since(answer.beginning.sent), now);

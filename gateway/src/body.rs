@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_policy::Moment;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use crate::account::{Account, Answer};
 use crate::error::Error;
+use crate::respond::grpc_trailers;
 use crate::timer::Timer;
 use crate::upload::Upload;
 use crate::upstream::{ConnectionError, H1Body};
@@ -63,11 +65,29 @@ pub(crate) struct Relayed {
     watcher: AbortHandle,
 }
 
+/// How a client is told that its answer ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EarlyEnd {
+    /// Its connection or stream is reset.
+    Reset,
+    /// By the trailers that end a call of gRPC over HTTP/2: they tell why.
+    GrpcTrailers,
+}
+
+/// The end of a request's time.
+pub(crate) struct Deadline {
+    /// How long it had, from its beginning on.
+    pub(crate) timeout: Duration,
+    pub(crate) timer: Timer,
+}
+
 /// What of a replica's body has not arrived.
-#[derive(Default)]
 struct Rest {
     coming: Option<Coming>,
-    past_deadline: bool,
+    /// What comes in its place, if it ends early.
+    last: Option<Result<Frame<Bytes>, RelayError>>,
+    early_end: EarlyEnd,
+    timeout: Duration,
     reader: Option<Waker>,
 }
 
@@ -90,17 +110,11 @@ pub(crate) enum UpstreamBody {
 
 /// Why a relayed body ended early. The client sees its connection or stream reset, never a body that looks complete.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RelayError {
-    /// The replica's connection broke.
-    #[error("the replica broke off its answer: {0}")]
-    Upstream(#[from] ConnectionError),
-    /// The deadline passed while the answer was still coming.
-    #[error("the deadline passed before the answer was complete")]
-    Deadline,
-}
+#[error("the answer broke off: {0}")]
+pub(crate) struct RelayError(Error);
 
 impl ResponseBody {
-    /// Passes a replica's body on until `deadline`.
+    /// Passes a replica's body on until `deadline`; `upload` is what may not have left of the request's.
     ///
     /// # Errors
     /// It broke off, and the client has nothing of it.
@@ -109,7 +123,7 @@ impl ResponseBody {
         mut account: Account,
         mut answer: Answer,
         upload: Option<Upload>,
-        deadline: Timer,
+        deadline: (Deadline, EarlyEnd),
     ) -> Result<Self, Error> {
         let mut ahead = Ahead::default();
         // The next poll, by hyper, leaves the waker that counts.
@@ -122,15 +136,17 @@ impl ResponseBody {
             return Err(error);
         }
         if upstream.is_end_stream() {
+            upload.iter().for_each(Upload::stop);
             account.complete(answer);
             return Ok(Self::Arrived(ahead));
         }
+        let (Deadline { timeout, timer }, early_end) = deadline;
         let coming = Coming { upstream, account, answer, upload, silent_since: None };
-        let rest = Rest { coming: Some(coming), ..Rest::default() };
+        let rest = Rest { coming: Some(coming), last: None, early_end, timeout, reader: None };
         let rest = Arc::new(Mutex::new(rest));
         let watched = Arc::clone(&rest);
         let watcher = tokio::spawn(async move {
-            deadline.await;
+            timer.await;
             watched.lock().pass_deadline();
         });
         Ok(Self::Relayed(Relayed { ahead, rest, watcher: watcher.abort_handle() }))
@@ -175,28 +191,77 @@ impl Ahead {
     }
 }
 
+impl EarlyEnd {
+    /// The status under which the answer is counted: the one that its client was told.
+    const fn status(self, answer: Answer, error: &Error) -> StatusCode {
+        match self {
+            Self::Reset => answer.beginning.status,
+            Self::GrpcTrailers => error.http_status(),
+        }
+    }
+
+    fn tell(self, error: Error) -> Result<Frame<Bytes>, RelayError> {
+        match self {
+            Self::Reset => Err(RelayError(error)),
+            Self::GrpcTrailers => Ok(Frame::trailers(grpc_trailers(&error))),
+        }
+    }
+}
+
 impl Rest {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
         let Some(coming) = &mut self.coming else {
-            return Poll::Ready(self.past_deadline.then_some(Err(RelayError::Deadline)));
+            return Poll::Ready(self.last.take());
         };
         let Poll::Ready(polled) = coming.poll_frame(cx) else {
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        let goes_on = matches!(polled, Some(Ok(_))) && !coming.upstream.is_end_stream();
-        if !goes_on && let Some(coming) = self.coming.take() {
-            coming.end(polled.as_ref().and_then(|polled| polled.as_ref().err()));
+        let is_last = coming.upstream.is_end_stream();
+        Poll::Ready(match polled {
+            Some(Ok(frame)) => {
+                if is_last {
+                    self.complete();
+                }
+                Some(Ok(frame))
+            }
+            None => {
+                self.complete();
+                None
+            }
+            Some(Err(broken)) => self.break_off(&broken),
+        })
+    }
+
+    /// The last byte has come.
+    fn complete(&mut self) {
+        if let Some(coming) = self.coming.take() {
+            coming.upload.iter().for_each(Upload::stop);
+            coming.account.complete(coming.answer);
         }
-        Poll::Ready(polled.map(|polled| polled.map_err(RelayError::from)))
+    }
+
+    /// None will come any more.
+    fn break_off(&mut self, broken: &ConnectionError) -> Option<Result<Frame<Bytes>, RelayError>> {
+        let Coming { mut account, answer, upload, .. } = self.coming.take()?;
+        upload.iter().for_each(Upload::stop);
+        let error = match upload.and_then(|upload| upload.failure()) {
+            Some(error) => error,
+            None => account.lose(answer, broken),
+        };
+        account.break_off(self.early_end.status(answer, &error), &error);
+        Some(self.early_end.tell(error))
     }
 
     /// Gives the replica back, and tells whoever reads.
     fn pass_deadline(&mut self) {
         if let Some(mut coming) = self.coming.take() {
-            self.past_deadline = true;
+            let error = Error::Deadline(self.timeout);
             let silence = coming.silence();
-            coming.account.pass_deadline(coming.answer, silence);
+            coming.upload.iter().for_each(Upload::stop);
+            let status = self.early_end.status(coming.answer, &error);
+            coming.account.pass_deadline(coming.answer, status, silence);
+            self.last = Some(self.early_end.tell(error));
             self.reader.take().into_iter().for_each(Waker::wake);
         }
     }
@@ -219,15 +284,6 @@ impl Coming {
             }
         }
         polled
-    }
-
-    /// The last byte has come, or none will.
-    fn end(mut self, broken: Option<&ConnectionError>) {
-        match (broken, self.upload.and_then(|upload| upload.failure())) {
-            (None, _) => self.account.complete(self.answer),
-            (Some(_), Some(error)) => self.account.break_off(self.answer, &error),
-            (Some(broken), None) => drop(self.account.lose(self.answer, broken)),
-        }
     }
 
     /// For how long the replica has said nothing, though it had the whole request and somebody waited for the answer.
@@ -257,7 +313,7 @@ impl Relayed {
             return false;
         }
         let rest = self.rest.lock();
-        rest.coming.is_none() && !rest.past_deadline
+        rest.coming.is_none() && rest.last.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -138,7 +138,7 @@ pub(crate) enum Error {
     #[error("{message}")]
     Unavailable { reason: Reason, message: String, retry_after: Option<Duration> },
     /// The deadline passed.
-    #[error("no answer within the deadline of {0:?}")]
+    #[error("no complete answer within the deadline of {0:?}")]
     Deadline(Duration),
     /// Every attempt was refused before it ran.
     #[error("every replica refused the request: {}", .0.as_str())]

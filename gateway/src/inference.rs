@@ -16,7 +16,7 @@ use http::{HeaderValue, Response, Version};
 
 use crate::account::Account;
 use crate::attempt::cause;
-use crate::body::{ResponseBody, UpstreamBody};
+use crate::body::{Deadline, EarlyEnd, ResponseBody, UpstreamBody};
 use crate::caller::CallerPermit;
 use crate::demand::Fault;
 use crate::error::{Error, Reason};
@@ -94,7 +94,7 @@ struct Answered {
     upload: Option<Upload>,
     place: Place,
     held: Option<Duration>,
-    timer: Timer,
+    deadline: Deadline,
 }
 
 impl Inference {
@@ -151,8 +151,9 @@ impl Inference {
             };
             let refused = match outcome {
                 Ok((response, beginning)) => {
-                    let Admitted { payload, timer, .. } = admitted;
-                    return Ok(Answered { response, beginning, upload: payload.into_upload(), place, held, timer });
+                    let Admitted { payload, timeout, timer, .. } = admitted;
+                    let (upload, deadline) = (payload.into_upload(), Deadline { timeout, timer });
+                    return Ok(Answered { response, beginning, upload, place, held, deadline });
                 }
                 Err(refused) => refused,
             };
@@ -284,13 +285,18 @@ impl Inference {
 
     /// Passes a replica's answer on, unless it breaks off before anything of it was.
     fn relay(&self, answered: Answered, mut account: Account) -> Response<ResponseBody> {
-        let Answered { response, beginning, upload, place, held, timer } = answered;
+        let Answered { response, beginning, upload, place, held, deadline } = answered;
         let replica = Arc::clone(place.replica());
         let (mut parts, upstream) = response.into_parts();
         let succeeds = beginning.status.is_success();
         let reason = if succeeds { place.reason().as_str() } else { verdict::reason(beginning.status, &parts.headers) };
         let answer = account.relay(place, reason, beginning);
-        let body = match ResponseBody::relay(upstream, account, answer, upload, timer) {
+        // Over HTTP/1 a client gets no trailers unless it knows of them beforehand.
+        let early_end = match self.protocol {
+            Protocol::Grpc if self.parts.version == Version::HTTP_2 => EarlyEnd::GrpcTrailers,
+            Protocol::Grpc | Protocol::Rest => EarlyEnd::Reset,
+        };
+        let body = match ResponseBody::relay(upstream, account, answer, upload, (deadline, early_end)) {
             Ok(body) => body,
             Err(error) => return refusal(&error, self.protocol),
         };

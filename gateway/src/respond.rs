@@ -1,14 +1,15 @@
 //! Answers that the gateway makes itself.
 
 use bytes::Bytes;
+use gateway_policy::REASON_HEADER;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::ResponseBody;
 use crate::error::Error;
 
 /// Why: of a success the reason for its device, of an error its cause.
-pub(crate) const REASON: HeaderName = HeaderName::from_static("kferving-reason");
+pub(crate) const REASON: HeaderName = HeaderName::from_static(REASON_HEADER);
 /// The variant that served.
 pub(crate) const DEVICE: HeaderName = HeaderName::from_static("kferving-device");
 /// The replica that served.
@@ -59,11 +60,23 @@ pub(crate) fn refusal(error: &Error, protocol: Protocol) -> Response<ResponseBod
 /// A 'trailers-only' answer of gRPC: the status is among the headers.
 fn grpc_status(error: &Error) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
-    let status = tonic::Status::new(error.grpc_code(), error.to_string());
-    // Adding fails only for a message that cannot be percent-encoded, which the encoding rules out.
-    if status.add_header(response.headers_mut()).is_err() {
-        response.headers_mut().insert("grpc-status", HeaderValue::from(error.grpc_code() as i32));
-    }
+    put_grpc_status(error, response.headers_mut());
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
+}
+
+/// The trailers of an answer of gRPC that has begun and ends early.
+pub(crate) fn grpc_trailers(error: &Error) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    put_grpc_status(error, &mut trailers);
+    trailers.insert(REASON, HeaderValue::from_static(error.reason().as_str()));
+    trailers
+}
+
+fn put_grpc_status(error: &Error, headers: &mut HeaderMap) {
+    let status = tonic::Status::new(error.grpc_code(), error.to_string());
+    // Adding fails only for a message that cannot be percent-encoded, which the encoding rules out.
+    if status.add_header(headers).is_err() {
+        headers.insert("grpc-status", HeaderValue::from(error.grpc_code() as i32));
+    }
 }

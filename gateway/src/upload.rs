@@ -128,6 +128,13 @@ impl Payload {
         }
     }
 
+    /// Lets a body go that waits for the replica's consent.
+    pub(crate) fn open_gate(&self) {
+        if let Self::Streaming(upload) = self {
+            upload.open_gate();
+        }
+    }
+
     /// What may still be on its way to the replica when that answers.
     pub(crate) fn into_upload(self) -> Option<Upload> {
         match self {
@@ -165,7 +172,8 @@ pub(crate) struct Upload {
 
 struct UploadState {
     prefix: Prefix,
-    inbound: Inbound,
+    /// None once nobody wants the rest of it.
+    inbound: Option<Inbound>,
     extent: Extent,
     /// The attempt that has the body: the last one that began.
     attempt: u32,
@@ -176,18 +184,13 @@ struct UploadState {
     /// When the last byte was given out.
     whole_since: Option<Instant>,
     /// While set, nothing is given out: the replica was asked with `expect: 100-continue` and has not answered.
-    gate: Gate,
+    is_held_back: bool,
+    /// Woken when that changes, or nothing more will come.
+    reader: Option<Waker>,
     pace: Pace,
     /// Due when the client has been waited for too long.
     patience: Pin<Box<Sleep>>,
     failure: Option<Error>,
-}
-
-#[derive(Default)]
-enum Gate {
-    #[default]
-    Open,
-    Closed(Option<Waker>),
 }
 
 impl Upload {
@@ -199,13 +202,14 @@ impl Upload {
         pace.arrived(prefix_length, Instant::now);
         let state = UploadState {
             prefix,
-            inbound,
+            inbound: Some(inbound),
             extent,
             attempt: 0,
             taken: 0,
             consumed: false,
             whole_since: None,
-            gate: Gate::Open,
+            is_held_back: false,
+            reader: None,
             pace,
             patience: Box::pin(tokio::time::sleep(limits.body_idle_timeout)),
             failure: None,
@@ -253,34 +257,56 @@ impl Upload {
 
     /// Gives nothing out until [`Upload::open_gate`].
     pub(crate) fn close_gate(&self) {
-        self.state.lock().gate = Gate::Closed(None);
+        self.state.lock().is_held_back = true;
     }
 
     /// Lets the bytes go.
     pub(crate) fn open_gate(&self) {
-        if let Gate::Closed(Some(waker)) = std::mem::take(&mut self.state.lock().gate) {
-            waker.wake();
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.is_held_back) {
+            state.reader.take().into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// The answer has ended: nothing more is taken from the client, nor given to the replica.
+    pub(crate) fn stop(&self) {
+        let (inbound, reader) = {
+            let mut state = self.state.lock();
+            (state.inbound.take(), state.reader.take())
+        };
+        drop(inbound);
+        reader.into_iter().for_each(Waker::wake);
     }
 }
 
 /// The client stopped or overstepped in the middle of its body, why is recorded beside the payload; or another attempt has
-/// it now.
+/// it now; or the answer has ended.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the client's request body ended early")]
 pub(crate) struct UploadFailed;
 
 impl UploadState {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
-        if let Gate::Closed(waker) = &mut self.gate {
-            *waker = Some(cx.waker().clone());
+        let polled = self.poll_piece(cx);
+        if polled.is_pending() {
+            match &mut self.reader {
+                Some(reader) => reader.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+        }
+        polled
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
+        let Some(inbound) = &mut self.inbound else { return Poll::Ready(Some(Err(UploadFailed))) };
+        if self.is_held_back {
             return Poll::Pending;
         }
         if let Some(data) = self.prefix.piece(self.taken) {
             self.taken += 1;
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        let polled = match self.inbound.poll_frame(cx) {
+        let polled = match inbound.poll_frame(cx) {
             Poll::Ready(polled) => polled,
             Poll::Pending if self.extent.may_pause() => return Poll::Pending,
             Poll::Pending => return self.poll_patience(cx),
@@ -300,7 +326,7 @@ impl UploadState {
                 if !std::mem::replace(&mut self.consumed, true) {
                     self.prefix = Prefix::default();
                 }
-                if self.inbound.is_end_stream() {
+                if inbound.is_end_stream() {
                     self.whole_since = Some(Instant::now());
                 }
                 self.pace.arrived(bytes, Instant::now);

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::ModelRoute;
-use http::Request;
-use http_body_util::Full;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use support::wrapper::{Behaviour, FakeWrapper};
-use support::{TestClient, TestGateway, static_model};
+use support::{PATIENCE, TestClient, TestGateway, static_model};
 
 const EJECTIONS: &str = "kferving_gateway_ejections_total";
 const REQUESTS: &str = "kferving_gateway_requests_total";
@@ -94,6 +96,49 @@ async fn a_connection_on_which_calls_get_no_answer_is_used_no_more() {
     replica.behave(Behaviour::Echo(Duration::ZERO));
     assert_eq!(client.send(infer(&gateway)).await.header("grpc-status"), "");
     assert_eq!(replica.connections(), 2, "the silent one may be dead");
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+/// Calls over HTTP/2: the answer's bytes, and its trailers.
+async fn call(gateway: &TestGateway) -> (Bytes, HeaderMap) {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let calling = async {
+        let answer = client.request(infer(gateway)).await.unwrap();
+        let body = answer.into_body().collect().await.expect("a call ends with trailers, not with a reset");
+        (body.trailers().cloned().unwrap_or_default(), body.to_bytes())
+    };
+    let (trailers, bytes) = tokio::time::timeout(PATIENCE, calling).await.unwrap();
+    (bytes, trailers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_has_begun_and_ends_early_says_why_in_its_trailers() {
+    for (behaviour, status, code, reason) in
+        [(Behaviour::EchoWithoutEnd, "4", "504", "deadline"), (Behaviour::EchoAndBreak, "14", "502", "replica-lost")]
+    {
+        let replica = FakeWrapper::start(behaviour);
+        let model = ModelRoute { timeout: Duration::from_secs(1), ..static_model("digits", &[(replica.addr, 1)]) };
+        let gateway = TestGateway::start(vec![model]);
+        let (bytes, trailers) = call(&gateway).await;
+        assert_eq!(bytes.len(), 13, "what had come is passed on");
+        let trailer = |name: &str| trailers.get(name).map_or("", |value| value.to_str().unwrap());
+        assert_eq!((trailer("grpc-status"), trailer("kferving-reason")), (status, reason), "{trailers:?}");
+        assert!(!trailer("grpc-message").is_empty(), "{trailers:?}");
+        gateway.settles().await;
+        assert_eq!(gateway.metric(REQUESTS, &[("code", code), ("reason", reason)]), 1.0);
+        assert_eq!(gateway.metric(REQUESTS, &[]), 1.0);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http1_an_answer_that_ends_early_never_looks_complete() {
+    let replica = FakeWrapper::start(Behaviour::EchoWithoutEnd);
+    let model = ModelRoute { timeout: Duration::from_secs(1), ..static_model("digits", &[(replica.addr, 1)]) };
+    let gateway = TestGateway::start(vec![model]);
+    let outcome = TestClient::http1().try_send(infer(&gateway)).await;
+    assert!(outcome.is_err(), "{outcome:?}");
     gateway.settles().await;
     gateway.stop().await;
 }

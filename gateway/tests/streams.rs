@@ -16,7 +16,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use support::wrapper::{Behaviour, FakeWrapper};
-use support::{PATIENCE, TestClient, TestGateway, static_model};
+use support::{PATIENCE, TestClient, TestGateway, eventually, static_model};
 
 const SILENCE: Duration = Duration::from_millis(300);
 
@@ -74,18 +74,12 @@ impl Stream {
         assert!(std::mem::replace(&mut self.received, rest) == message[..], "it is the message");
     }
 
-    /// Waits for the end; whether it is one that looks complete.
-    async fn ends(mut self) -> bool {
-        let ended = async {
-            loop {
-                match self.answers.frame().await {
-                    None => return true,
-                    Some(Err(_)) => return false,
-                    Some(Ok(_)) => {}
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, ended).await.expect("the stream ends")
+    /// Waits for the end, while the client goes on sending; the status that it comes with, if any.
+    async fn ends(self) -> Option<String> {
+        let ended = tokio::time::timeout(PATIENCE, self.answers.collect()).await.expect("the stream ends");
+        let ended = ended.expect("with trailers, not with a reset");
+        let trailers = ended.trailers()?;
+        Some(trailers.get("grpc-status").unwrap().to_str().unwrap().to_owned())
     }
 }
 
@@ -111,7 +105,7 @@ async fn each_message_is_answered_before_the_next_is_sent() {
     stream.assert_echoed(&message(length)).await;
     assert_eq!(gateway.metric("kferving_gateway_in_flight_requests", &[]), 1.0, "a stream is one request");
     drop(std::mem::replace(&mut stream.messages, unbounded().0));
-    assert!(stream.ends().await);
+    assert_eq!(stream.ends().await, None);
     gateway.settles().await;
     gateway.stop().await;
 }
@@ -128,7 +122,11 @@ async fn a_long_stream_of_short_messages_is_served_to_its_end() {
     }
     stream.assert_echoed(&message(9_000)).await;
     stream.send(message(10_001));
-    assert!(!stream.ends().await, "one message is longer than a body may be");
+    assert_eq!(
+        stream.ends().await.as_deref(),
+        Some("8"),
+        "RESOURCE_EXHAUSTED: one message is longer than a body may be"
+    );
     gateway.settles().await;
     gateway.stop().await;
 }
@@ -140,19 +138,20 @@ async fn silence_in_the_middle_of_a_message_ends_the_stream() {
     stream.assert_echoed(&message(20)).await;
     stream.send(message(20).slice(..15));
     // The sender is alive for as long as the stream: its end is not the client's doing.
-    assert!(!stream.ends().await);
+    assert_eq!(stream.ends().await.as_deref(), Some("4"), "as the table of the README has it");
     gateway.settles().await;
     gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_keeps_its_replica_until_the_models_timeout_at_most() {
-    let (_wrapper, gateway) = start(|model| ModelRoute { timeout: Duration::from_secs(1), ..model }).await;
+    let (wrapper, gateway) = start(|model| ModelRoute { timeout: Duration::from_secs(1), ..model }).await;
     let mut stream = Stream::open(&gateway, message(20)).await;
     stream.assert_echoed(&message(20)).await;
     gateway.settles().await;
-    assert_eq!(gateway.metric("kferving_gateway_requests_total", &[("reason", "deadline")]), 1.0);
-    stream.ends().await;
+    assert_eq!(gateway.metric("kferving_gateway_requests_total", &[("code", "504"), ("reason", "deadline")]), 1.0);
+    eventually("the replica has nothing of it any more", || wrapper.running() == 0).await;
+    assert_eq!(stream.ends().await.as_deref(), Some("4"), "DEADLINE_EXCEEDED");
     gateway.stop().await;
 }
 
@@ -177,7 +176,7 @@ async fn how_long_a_client_thinks_says_nothing_of_service_times() {
     let mut stream = Stream::open(&gateway, message(20)).await;
     stream.assert_echoed(&message(20)).await;
     drop(std::mem::replace(&mut stream.messages, unbounded().0));
-    assert!(stream.ends().await);
+    assert_eq!(stream.ends().await, None);
     gateway.settles().await;
     assert!(!gateway.gateway.explain("vision", "digits", 1).unwrap().devices[0].measured);
     wrapper.behave(Behaviour::Echo(Duration::ZERO));

@@ -25,6 +25,10 @@ pub enum Behaviour {
     Echo(Duration),
     /// Sends each piece of the request's body back when it comes.
     EchoFrames,
+    /// Sends the request's body back, and then neither more nor an end.
+    EchoWithoutEnd,
+    /// Sends the request's body back, and breaks off a little later.
+    EchoAndBreak,
     /// Answers with so many bytes.
     Long(usize),
     /// Waits for [`FakeWrapper::let_go`], once per request, then echoes.
@@ -195,7 +199,12 @@ async fn answer(
     }
     if let Behaviour::EchoFrames = behaviour {
         running.answered = true;
-        return Ok(Response::new(request.into_body().map_err(std::io::Error::other).boxed()));
+        // It runs for as long as its answer.
+        let echo = request.into_body().map_frame(move |frame| {
+            let _running = &running;
+            frame
+        });
+        return Ok(Response::new(echo.map_err(std::io::Error::other).boxed()));
     }
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
@@ -215,6 +224,21 @@ async fn answer(
             }));
             let response = Response::builder().header("content-length", "8");
             return Ok(response.body(http_body_util::BodyExt::boxed(half)).unwrap());
+        }
+        Behaviour::EchoWithoutEnd | Behaviour::EchoAndBreak => {
+            running.answered = true;
+            let breaks = matches!(behaviour, Behaviour::EchoAndBreak);
+            let frames = StreamBody::new(futures::stream::unfold(Some(body), move |body| async move {
+                if let Some(body) = body {
+                    return Some((Ok(Frame::data(body)), None));
+                }
+                if !breaks {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Some((Err(std::io::Error::other("a broken body was asked for")), None))
+            }));
+            return Ok(call().body(http_body_util::BodyExt::boxed(frames)).unwrap());
         }
         Behaviour::Headers => {
             running.answered = true;
