@@ -59,7 +59,7 @@ impl Inference {
                 }
             }
             Err(error) => {
-                if payload.failure().is_none() {
+                if payload.failure().is_none() && !matches!(error, UpstreamError::Refused { .. }) {
                     self.model.record_failure(place, size, latency, now);
                 }
                 Err(refused_by(&error, replica))
@@ -71,7 +71,15 @@ impl Inference {
     async fn exchange(&self, replica: &Replica, payload: &Payload) -> Result<Response<UpstreamBody>, UpstreamError> {
         let Some(body) = payload.attempt() else { return Err(UpstreamError::Consumed) };
         match self.protocol {
-            Protocol::Rest => self.exchange_h1(replica, payload, body).await,
+            Protocol::Rest => {
+                let expectation = holds_back(replica, payload).then_some(CONTINUE);
+                let expects = expectation.is_some();
+                let response = self.exchange_h1(replica, payload, body, expectation).await?;
+                if expects && response.status() == StatusCode::EXPECTATION_FAILED {
+                    return Box::pin(self.exchange_unasked(replica, payload)).await;
+                }
+                Ok(response)
+            }
             Protocol::Grpc => {
                 let request = self.grpc_request(replica, body);
                 let exchange = Box::pin(replica.h2(self.worker.index).exchange(replica.spec.addr, request));
@@ -80,11 +88,25 @@ impl Inference {
         }
     }
 
+    /// Once more without the expectation, which was the gateway's own and which the replica does not meet (RFC 9110, section
+    /// 10.1.1).
+    async fn exchange_unasked(
+        &self,
+        replica: &Replica,
+        payload: &Payload,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+        let body = payload.attempt().ok_or(UpstreamError::Consumed)?;
+        payload.open_gate();
+        self.exchange_h1(replica, payload, body, None).await
+    }
+
+    /// `expectation` is for the replica, and not the client's.
     async fn exchange_h1(
         &self,
         replica: &Replica,
         payload: &Payload,
         mut body: RequestBody,
+        expectation: Option<HeaderValue>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let head = RequestHead {
             method: &self.parts.method,
@@ -93,7 +115,7 @@ impl Inference {
             host: &|| self.host_header(replica),
             added: [
                 replica.identity.clone().map(|identity| (REVISION, identity)),
-                holds_back(replica, payload).then_some((EXPECT, CONTINUE)),
+                expectation.map(|expectation| (EXPECT, expectation)),
             ],
         };
         let pool = replica.h1(self.worker.index);
@@ -190,6 +212,7 @@ fn refused_by(error: &UpstreamError, replica: &Replica) -> Refused {
             let error = Error::Unavailable { reason: Reason::NoCapacity, message, retry_after: None };
             Refused { failure: Failure::Unsent, error }
         }
+        UpstreamError::Refused { .. } => Refused { failure: Failure::Busy, error: Error::Refused(Reason::ReplicaBusy) },
         UpstreamError::Consumed | UpstreamError::Broken { .. } => {
             let error = Error::ReplicaLost { replica: name.clone(), detail: error.to_string() };
             Refused { failure: Failure::Lost, error }

@@ -190,6 +190,27 @@ async fn a_replica_that_answers_and_closes_without_reading_is_heard() {
     gateway.stop().await;
 }
 
+/// The gateway expects `100-continue` of a replica that it does not know yet: the client did not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_meets_no_expectation_is_asked_without() {
+    let (replica, addr) = Replica::start().await;
+    let gateway = in_front_of(addr);
+    // Longer than what is read at once.
+    let body = "x".repeat(2_000_000);
+    let request = format!("POST {INFER} HTTP/1.1\r\nhost: digits.vision\r\ncontent-length: 2000000\r\n\r\n{body}");
+    let (mut client, mut upstream) = tokio::join!(send(&gateway, &request), replica.accept());
+    assert!(read_until(&mut upstream, b"\r\n\r\n").await.contains("\r\nexpect: 100-continue\r\n"));
+    upstream.write_all(b"HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let mut upstream = replica.accept().await;
+    let again = read_until(&mut upstream, format!("\r\n\r\n{body}").as_bytes()).await;
+    let head = &again[..again.len() - body.len()];
+    assert!(!head.contains("expect"), "{head}");
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine").await.unwrap();
+    assert!(read_until(&mut client.answers, b"fine").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(gateway.metric("kferving_gateway_requests_total", &[]), 1.0);
+    gateway.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_answer_is_a_bad_gateway_and_runs_once() {
     let (replica, addr) = Replica::start().await;

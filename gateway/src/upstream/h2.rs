@@ -1,7 +1,9 @@
 //! The HTTP/2 connection to one replica, shared by the gRPC requests of a thread.
 
+use std::error::Error;
 use std::net::SocketAddr;
 
+use h2::Reason;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -61,4 +63,13 @@ impl H2Slot {
         *self.sender.lock() = Some(sender.clone());
         Ok(sender)
     }
+}
+
+/// Whether the peer says that it has not processed a request: by refusing its stream, or by a GOAWAY whose last stream came
+/// before it. Only such streams end with the GOAWAY; the others go on, or break with their connection.
+pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_remote() && (cause.is_go_away() || cause.reason() == Some(Reason::REFUSED_STREAM))
+    })
 }

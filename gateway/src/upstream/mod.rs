@@ -37,6 +37,12 @@ pub(crate) enum UpstreamError {
         #[source]
         source: ConnectionError,
     },
+    /// The replica has not processed the request, and says so (RFC 9113, section 8.7).
+    #[error("it did not take the request: {source}")]
+    Refused {
+        #[source]
+        source: ConnectionError,
+    },
     /// An earlier attempt has taken from the body.
     #[error("a part of the body has been sent already")]
     Consumed,
@@ -64,10 +70,14 @@ impl From<H1Error> for UpstreamError {
 
 impl From<TrySendError<http::Request<RequestBody>>> for UpstreamError {
     fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
-        if error.take_message().is_some() {
-            Self::Unsent { source: error.into_error().into() }
+        let unsent = error.take_message().is_some();
+        let error = error.into_error();
+        if unsent {
+            Self::Unsent { source: error.into() }
+        } else if h2::is_unprocessed(&error) {
+            Self::Refused { source: error.into() }
         } else {
-            Self::Broken { source: error.into_error().into() }
+            Self::Broken { source: error.into() }
         }
     }
 }
