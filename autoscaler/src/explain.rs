@@ -1,20 +1,22 @@
 //! Why a model has the replicas that it has, as plain data for `poolctl explain`.
 
+use std::time::Duration;
+
 use autoscaler_policy::claim::ConditionReason;
-use autoscaler_policy::plan::{Alternative, Fit, Mix, Plan};
+use autoscaler_policy::plan::{Alternative, Mix, Plan};
 use autoscaler_policy::service::Evidence;
-use autoscaler_policy::{Explanation, VariantExplanation};
+use autoscaler_policy::{Explanation, VariantExplanation, Verdict, Why};
 use gateway_policy::Device;
-use serde::Serialize;
 
 /// Everything that went into the numbers of replicas of one model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScaleExplanation {
     /// Gateways that report demand.
     pub gateways: usize,
     /// Of them, those that are silent: their last report is kept, and nothing is scaled down.
     pub unknown_gateways: usize,
+    /// Milliseconds since the oldest of their last reports, from which the demand is; absent before the first.
+    pub report_age_ms: Option<u64>,
     /// Requests that wait for a replica.
     pub held: u32,
     /// Requests on replicas.
@@ -31,6 +33,8 @@ pub struct ScaleExplanation {
     pub reference_device: &'static str,
     /// Whether panic mode is on: nothing is scaled down.
     pub panicking: bool,
+    /// What can be said of the plan for the panic window and the objective.
+    pub verdict: Verdict,
     /// The plan for the stable window.
     pub stable_plan: PlanExplanation,
     /// The plan for the panic window.
@@ -42,7 +46,7 @@ pub struct ScaleExplanation {
 }
 
 /// Replicas by device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceCounts {
     /// Of the CPU variant.
     pub cpu: u32,
@@ -51,20 +55,16 @@ pub struct DeviceCounts {
 }
 
 /// A plan.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PlanExplanation {
     /// The replicas.
     pub replicas: DeviceCounts,
     /// Their cost per second.
     pub cost: f64,
-    /// within-objective, objective-missed or overloaded.
-    pub fit: &'static str,
 }
 
 /// A mix of devices that was considered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AlternativeExplanation {
     /// The replicas.
     pub replicas: DeviceCounts,
@@ -77,8 +77,7 @@ pub struct AlternativeExplanation {
 }
 
 /// One variant.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VariantScale {
     /// cpu or gpu.
     pub device: &'static str,
@@ -86,12 +85,12 @@ pub struct VariantScale {
     pub revision: String,
     /// Why its device cannot be had here.
     pub unavailable: Option<String>,
-    /// What keeps its replicas from coming up, as `kferving-reason` has it.
-    pub obstacle: Option<&'static str>,
+    /// What keeps its replicas from coming up.
+    pub obstacle: Option<ConditionReason>,
     /// Mean service time of its requests, in milliseconds.
     pub service_time_ms: f64,
-    /// Where that comes from: measured, other-sizes, other-device or prior.
-    pub evidence: &'static str,
+    /// Where that comes from.
+    pub evidence: Evidence,
     /// Concurrency that one replica should have.
     pub target_concurrency: f64,
     /// Relative cost of a replica per second.
@@ -104,8 +103,8 @@ pub struct VariantScale {
     pub ready: u32,
     /// Replicas that are wanted.
     pub desired: u32,
-    /// Why that many, in a word.
-    pub why: &'static str,
+    /// Why that many.
+    pub why: Why,
 }
 
 impl From<Mix> for DeviceCounts {
@@ -116,12 +115,7 @@ impl From<Mix> for DeviceCounts {
 
 impl From<Plan> for PlanExplanation {
     fn from(plan: Plan) -> Self {
-        let fit = match plan.fit {
-            Fit::WithinObjective => "within-objective",
-            Fit::ObjectiveMissed => "objective-missed",
-            Fit::Overloaded => "overloaded",
-        };
-        Self { replicas: plan.replicas.into(), cost: plan.cost, fit }
+        Self { replicas: plan.replicas.into(), cost: plan.cost }
     }
 }
 
@@ -138,21 +132,16 @@ impl From<VariantExplanation> for VariantScale {
             device: variant.device.as_str(),
             revision: variant.revision.to_string(),
             unavailable: variant.unavailable.map(|why| why.to_string()),
-            obstacle: variant.obstacle.map(ConditionReason::as_str),
+            obstacle: variant.obstacle,
             service_time_ms: variant.service_time.as_secs_f64() * 1e3,
-            evidence: match variant.evidence {
-                Evidence::Measured => "measured",
-                Evidence::OtherSizes => "other-sizes",
-                Evidence::OtherDevice => "other-device",
-                Evidence::Prior => "prior",
-            },
+            evidence: variant.evidence,
             target_concurrency: variant.target_concurrency,
             cost: variant.cost,
             min: variant.min,
             max: variant.max,
             ready: variant.ready,
             desired: variant.desired,
-            why: variant.why.as_str(),
+            why: variant.why,
         }
     }
 }
@@ -160,12 +149,15 @@ impl From<VariantExplanation> for VariantScale {
 impl From<Explanation> for ScaleExplanation {
     fn from(explanation: Explanation) -> Self {
         let demand = explanation.demand;
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
+            verdict: explanation.verdict(),
             gateways: demand.gateways,
             unknown_gateways: demand.unknown_gateways,
+            report_age_ms: demand.report_age.map(millis),
             held: demand.held,
             in_flight: demand.in_flight,
-            idle_for_ms: demand.idle_for.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+            idle_for_ms: demand.idle_for.map(millis),
             objective_ms: explanation.objective.map(|objective| objective.as_secs_f64() * 1e3),
             stable_concurrency: explanation.stable_concurrency,
             panic_concurrency: explanation.panic_concurrency,

@@ -1,16 +1,14 @@
 //! What the autoscaler says of itself, as plain data.
 
-use autoscaler_policy::claim::ReplicaPhase;
+use autoscaler_policy::claim::{ConditionReason, ReplicaPhase};
 use autoscaler_policy::{RevisionKey, Uid};
 use gateway_policy::Moment;
-use serde::Serialize;
 
 use crate::leader::{Activation, Leader};
 use crate::metrics::{Metrics, origin};
 
 /// What is wanted and why, what there is, and what went wrong.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AutoscalerStatus {
     /// Whether this process leads and has seen everything that exists.
     pub leading: bool,
@@ -27,8 +25,7 @@ pub struct AutoscalerStatus {
 }
 
 /// One variant of one model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RevisionStatus {
     /// Namespace of the model.
     pub namespace: String,
@@ -55,8 +52,7 @@ pub struct RevisionStatus {
 }
 
 /// One replica of a revision.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReplicaStatus {
     /// Identity, never reused.
     pub uid: String,
@@ -73,11 +69,10 @@ pub struct ReplicaStatus {
 }
 
 /// What keeps a revision from having its replicas.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionStatus {
-    /// As `kferving-reason` has it.
-    pub reason: &'static str,
+    /// The class of trouble.
+    pub reason: ConditionReason,
     /// For people.
     pub message: String,
     /// Milliseconds until the next attempt.
@@ -87,8 +82,7 @@ pub struct ConditionStatus {
 }
 
 /// The phases of one activation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ActivationStatus {
     /// pool or cold.
     pub origin: &'static str,
@@ -105,8 +99,7 @@ pub struct ActivationStatus {
 }
 
 /// How often a warm pool had what was asked of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolUse {
     /// Namespace of the pool.
     pub namespace: String,
@@ -119,8 +112,7 @@ pub struct PoolUse {
 }
 
 /// One gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayStatus {
     /// Its name.
     pub id: String,
@@ -166,7 +158,7 @@ pub(crate) fn of_revision(leader: &Leader, key: &RevisionKey, now: Moment) -> Op
     let revision = leader.table.get(key)?;
     let counts = leader.claims.counts(&revision.key);
     let condition = leader.claims.condition(&revision.key).map(|condition| ConditionStatus {
-        reason: condition.reason.as_str(),
+        reason: condition.reason,
         message: condition.message.to_string(),
         retry_after_ms: condition.retry_at.map(|at| millis_between(now, at)),
         for_ms: leader.troubled_since.get(key).map_or(0, |since| millis_between(*since, now)),

@@ -3,6 +3,7 @@
 use gateway_policy::{Device, Load, Moment, Replica as _, SizeBucket};
 use serde::Serialize;
 
+use crate::error::Reason;
 use crate::gateway::Gateway;
 use crate::model::{Model, ReplicaClass};
 
@@ -24,10 +25,12 @@ pub struct ModelExplanation {
     pub held: usize,
     /// One entry per device and cost.
     pub devices: Vec<DeviceExplanation>,
-    /// The device that the request would go to; absent when it would be held.
+    /// The device that the request would go to; absent when it would be held or refused.
     pub chosen: Option<&'static str>,
     /// Why: a `kferving-reason`.
     pub reason: &'static str,
+    /// Why it would be refused, for people; absent when it would not.
+    pub refusal: Option<String>,
 }
 
 /// One device class of a model.
@@ -103,6 +106,8 @@ impl Gateway {
         let target = gateway_policy::target(route.objective, now + route.timeout, now);
         let choice = model.choice(size, target, now);
         let routing = model.routing();
+        let refusal = if routing.is_empty() { refusal(model, now) } else { None };
+        let unchosen = refusal.as_ref().map_or(Reason::NoCapacity, |(reason, _)| *reason).as_str();
         Some(ModelExplanation {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -112,7 +117,8 @@ impl Gateway {
             held: model.waiting(),
             devices: routing.classes.iter().map(|class| explain_class(model, class, size, now)).collect(),
             chosen: choice.map(|(_, device)| device.as_str()),
-            reason: choice.map_or("no-capacity", |(choice, _)| choice.reason.as_str()),
+            reason: choice.map_or(unchosen, |(choice, _)| choice.reason.as_str()),
+            refusal: refusal.map(|(_, message)| message),
         })
     }
 
@@ -134,6 +140,13 @@ impl Gateway {
         };
         table.models().map(|model| of_model(model)).collect()
     }
+}
+
+/// Why a model without a replica gets none.
+fn refusal(model: &Model, now: Moment) -> Option<(Reason, String)> {
+    let route = model.route();
+    let never = route.unavailable.as_ref().map(|why| (Reason::of_unavailable(&why.reason), why.message.clone()));
+    never.or_else(|| model.trouble(now).map(|trouble| (trouble.reason, trouble.message)))
 }
 
 fn explain_class(model: &Model, class: &ReplicaClass, size: SizeBucket, now: Moment) -> DeviceExplanation {

@@ -49,5 +49,6 @@ pub use explain::{DeviceExplanation, ModelExplanation, ModelSnapshot, ReplicaSna
 pub use gateway::Gateway;
 pub use gateway_policy::Device;
 pub use listener::Listeners;
+pub use metrics::REQUEST_DURATION;
 pub use model_route::{ModelRoute, StaticReplica, Unavailable, VariantRoute};
 pub use settings::{GatewaySettings, Limits};

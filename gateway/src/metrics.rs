@@ -18,6 +18,9 @@ use prometheus::{
 const LATENCY_BUCKETS: [f64; 16] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
 
+/// Name of the histogram of answered requests, in seconds, with the labels `namespace`, `model` and `device`.
+pub const REQUEST_DURATION: &str = "kferving_gateway_request_duration_seconds";
+
 /// The device label of a request that reached no replica.
 const NO_DEVICE: &str = "none";
 
@@ -57,10 +60,7 @@ impl Metrics {
                 &["namespace", "model", "device", "code", "reason"],
             )?,
             duration: HistogramVec::new(
-                latency(
-                    "kferving_gateway_request_duration_seconds",
-                    "From a request's head to its answer's last byte.",
-                ),
+                latency(REQUEST_DURATION, "From a request's head to its answer's last byte."),
                 &device,
             )?,
             hold_duration: HistogramVec::new(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway_policy::REASON_HEADER;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client as HyperClient;
@@ -17,9 +18,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Largest answer: ten thousand models with ten replicas each take about a third of it.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
-
-/// The header of a gateway's and a model server's answers, which the admin API does not set.
-const REASON: &str = "kferving-reason";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +93,8 @@ impl Client {
         let answer = async {
             let response = self.http.request(request).await.map_err(|error| root_cause(&error))?;
             let status = response.status();
-            let takes_predictions = response.headers().contains_key(REASON);
+            // a gateway and a model server set it, the admin API does not
+            let takes_predictions = response.headers().contains_key(REASON_HEADER);
             let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
             Ok((status, takes_predictions, body.map_err(|error| error.to_string())?.to_bytes()))
         };

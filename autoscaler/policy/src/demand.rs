@@ -53,15 +53,15 @@ pub(crate) struct Gateways {
 struct Contact {
     epoch: u64,
     connected: bool,
-    /// It has sent a report since it connected.
-    reported: bool,
+    /// When it sent its last report since it connected.
+    reported: Option<Moment>,
     heard: Moment,
 }
 
 impl Gateways {
     /// A stream opened. Returns whether the gateway has started anew since it was last heard of: its counts begin at 0.
     pub(crate) fn hello(&mut self, gateway: &GatewayId, epoch: u64, now: Moment) -> bool {
-        let contact = Contact { epoch, connected: true, reported: false, heard: now };
+        let contact = Contact { epoch, connected: true, reported: None, heard: now };
         self.known.insert(gateway.clone(), contact).is_some_and(|before| before.epoch != epoch)
     }
 
@@ -74,9 +74,9 @@ impl Gateways {
     }
 
     /// The gateway has said everything that it sees.
-    pub(crate) fn reported(&mut self, gateway: &GatewayId) {
+    pub(crate) fn reported(&mut self, gateway: &GatewayId, now: Moment) {
         if let Some(contact) = self.known.get_mut(gateway) {
-            contact.reported = true;
+            contact.reported = Some(now);
         }
     }
 
@@ -97,6 +97,11 @@ impl Gateways {
         over
     }
 
+    /// Age of the oldest of their last reports; `None` before the first.
+    pub(crate) fn report_age(&self, now: Moment) -> Option<Duration> {
+        self.known.values().filter_map(|contact| contact.reported).map(|at| now.saturating_since(at)).max()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
@@ -104,7 +109,7 @@ impl Gateways {
     /// Gateways whose demand is not known now.
     pub(crate) fn unknown(&self, now: Moment) -> usize {
         let is_unknown = |contact: &&Contact| {
-            !contact.connected || !contact.reported || now.saturating_since(contact.heard) > SILENT_AFTER
+            !contact.connected || contact.reported.is_none() || now.saturating_since(contact.heard) > SILENT_AFTER
         };
         self.known.values().filter(is_unknown).count()
     }

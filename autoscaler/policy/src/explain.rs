@@ -7,7 +7,7 @@ use gateway_policy::Device;
 
 use crate::claim::ConditionReason;
 use crate::ids::{ModelKey, RevisionKey};
-use crate::plan::{Alternative, Plan};
+use crate::plan::{Alternative, Fit, Plan};
 use crate::service::Evidence;
 
 /// Everything that went into the number of replicas of one model.
@@ -44,7 +44,9 @@ pub struct DemandSeen {
     pub gateways: usize,
     /// Of them, those that are silent: their last report is kept, and nothing is scaled down.
     pub unknown_gateways: usize,
-    /// Requests that wait for a replica.
+    /// Age of the oldest of the gateways' last reports, from which the requests in flight are; absent before the first.
+    pub report_age: Option<Duration>,
+    /// Requests that wait for a replica: told at once where none had waited, else with the reports.
     pub held: u32,
     /// Requests on replicas.
     pub in_flight: u32,
@@ -81,6 +83,44 @@ pub struct VariantExplanation {
     pub desired: u32,
     /// Why that many.
     pub why: Why,
+}
+
+/// What can be said of a model's plan and its objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// There is no objective.
+    NoObjective,
+    /// No request has been measured on a device of the plan: nothing can be said.
+    Unmeasured,
+    /// It carries the load within the objective.
+    WithinObjective,
+    /// It carries the load; no mix keeps the objective.
+    ObjectiveMissed,
+    /// Everything that may be had does not carry the load.
+    Overloaded,
+}
+
+impl Explanation {
+    /// Whether the plan of the panic window, which is the one that scales up, does what it should. A guess of a service time is
+    /// enough to plan with, and not to promise.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let is_used = |variant: &&VariantExplanation| self.panic_plan.replicas[variant.device.index()] > 0;
+        let is_known = |variant: &VariantExplanation| variant.evidence.is_of_its_device();
+        let used = self.variants.iter().filter(is_used).count();
+        let measured = match used {
+            0 => self.variants.iter().any(is_known),
+            _ => self.variants.iter().filter(is_used).all(is_known),
+        };
+        match self.panic_plan.fit {
+            // that concurrency is too high is counted, whatever the service time
+            Fit::Overloaded => Verdict::Overloaded,
+            _ if self.objective.is_none() => Verdict::NoObjective,
+            _ if !measured => Verdict::Unmeasured,
+            Fit::WithinObjective => Verdict::WithinObjective,
+            Fit::ObjectiveMissed => Verdict::ObjectiveMissed,
+        }
+    }
 }
 
 /// Why a variant should have the number of replicas that it should have.

@@ -8,7 +8,7 @@ mod demand;
 pub mod desired;
 mod explain;
 mod ids;
-mod model;
+mod model_scaler;
 pub mod plan;
 mod resources;
 mod revision;
@@ -18,7 +18,7 @@ pub mod service;
 pub mod windows;
 
 pub use demand::{FORGOTTEN_AFTER, ModelReport, SILENT_AFTER, VariantReport};
-pub use explain::{DemandSeen, Explanation, VariantExplanation, Why};
+pub use explain::{DemandSeen, Explanation, VariantExplanation, Verdict, Why};
 pub use ids::{ClaimId, Digest, GatewayId, ModelKey, RevisionKey, Uid};
 pub use resources::{QuantityError, Resources};
 pub use revision::{Batching, Placement, Revision, Source};

@@ -9,7 +9,7 @@ use crate::Fleet;
 use crate::demand::{FORGOTTEN_AFTER, Gateways, ModelReport};
 use crate::explain::Explanation;
 use crate::ids::{GatewayId, ModelKey, RevisionKey};
-use crate::model::{Contacts, Model};
+use crate::model_scaler::{Contacts, ModelScaler};
 use crate::plan::Mix;
 use crate::revision::Revision;
 
@@ -26,7 +26,7 @@ pub struct Desired {
 #[derive(Clone, Debug)]
 pub struct Scaler {
     gateways: Gateways,
-    models: BTreeMap<ModelKey, Model>,
+    models: BTreeMap<ModelKey, ModelScaler>,
     /// Revisions that a newer one of the same model and device has replaced: they want nothing.
     replaced: Vec<RevisionKey>,
     /// What was last returned for each revision.
@@ -66,7 +66,7 @@ impl Scaler {
             match self.models.get_mut(&key) {
                 Some(model) => model.set_variants(variants),
                 None => {
-                    self.models.insert(key.clone(), Model::new(key, variants));
+                    self.models.insert(key.clone(), ModelScaler::new(key, variants));
                 }
             }
         }
@@ -85,7 +85,7 @@ impl Scaler {
         if !self.gateways.heard(gateway, now) {
             return;
         }
-        self.gateways.reported(gateway);
+        self.gateways.reported(gateway, now);
         let mentioned: BTreeSet<&ModelKey> = reports.iter().map(|report| &report.model).collect();
         for (key, model) in &mut self.models {
             if !mentioned.contains(key) {
@@ -161,11 +161,11 @@ impl Scaler {
     fn contacts(&self, now: Moment) -> Contacts {
         let (known, unknown) = (self.gateways.len(), self.gateways.unknown(now));
         let not_found_yet = known == 0 && now.saturating_since(self.started) < FORGOTTEN_AFTER;
-        Contacts { known, unknown, uncertain: unknown > 0 || not_found_yet }
+        Contacts { known, unknown, uncertain: unknown > 0 || not_found_yet, report_age: self.gateways.report_age(now) }
     }
 }
 
-fn tell_all(model: &Model, desired: Mix, told: &mut BTreeMap<RevisionKey, u32>, changed: &mut Vec<Desired>) {
+fn tell_all(model: &ModelScaler, desired: Mix, told: &mut BTreeMap<RevisionKey, u32>, changed: &mut Vec<Desired>) {
     for device in Device::ALL {
         if let Some(revision) = model.variant(device) {
             tell(&revision.key, desired[device.index()], told, changed);

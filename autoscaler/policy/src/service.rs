@@ -48,6 +48,14 @@ pub enum Evidence {
     Prior,
 }
 
+impl Evidence {
+    /// Whether anything was measured on the device itself.
+    #[must_use]
+    pub const fn is_of_its_device(self) -> bool {
+        matches!(self, Self::Measured | Self::OtherSizes)
+    }
+}
+
 /// Seconds that a request of each size takes on one device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profile {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use autoscaler::{AutoscalerStatus, Settings};
 use autoscaler_policy::Revision;
+use autoscaler_policy::claim::ConditionReason;
 use poolctl_cluster::{LocalCluster, Replica, ReplicaState};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -166,7 +167,7 @@ async fn a_model_that_cannot_be_loaded_does_not_eat_the_pool() {
     gateway.until("load-failed is told", |known| reason(known).as_deref() == Some("load-failed")).await;
     let status = running.autoscaler.status();
     let condition = status.revisions[0].condition.as_ref().unwrap();
-    assert_eq!(condition.reason, "load-failed");
+    assert_eq!(condition.reason, ConditionReason::LoadFailed);
     assert!(condition.message.contains("digest") || condition.message.contains("sha256"), "{}", condition.message);
     assert!(stack.replicas().await.len() >= 2, "at most two replicas are spent before it is given a rest");
 

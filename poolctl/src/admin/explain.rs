@@ -1,11 +1,13 @@
 //! Why a model has its replicas, and what its next request would cost.
 
 use autoscaler::{ScaleExplanation, VariantScale};
-use autoscaler_policy::ModelKey;
+use autoscaler_policy::claim::ConditionReason;
+use autoscaler_policy::{ModelKey, Verdict, service};
 use gateway::{DeviceExplanation, ModelExplanation};
 
 use super::messages::{
-    Alternative, ColdPath, DeviceCost, Explanation, ModelStatus, NextRequest, PlanExplanation, VariantPlan,
+    Alternative, ColdPath, DeviceCost, Evidence, Explanation, Fit, ModelStatus, NextRequest, Outcome, PlanExplanation,
+    VariantPlan,
 };
 use super::{Model, Parts, status};
 
@@ -30,6 +32,7 @@ pub(super) fn of(parts: &Parts, key: &ModelKey, bytes: u64) -> Option<Explanatio
 fn plan(explanation: ScaleExplanation) -> PlanExplanation {
     let chosen = explanation.panic_plan.replicas;
     PlanExplanation {
+        report_age_seconds: explanation.report_age_ms.map(|millis| millis as f64 / 1e3),
         held: explanation.held,
         in_flight: explanation.in_flight,
         idle_seconds: explanation.idle_for_ms.map(|millis| millis as f64 / 1e3),
@@ -38,7 +41,13 @@ fn plan(explanation: ScaleExplanation) -> PlanExplanation {
         stable_concurrency: explanation.stable_concurrency,
         panic_concurrency: explanation.panic_concurrency,
         panicking: explanation.panicking,
-        fit: explanation.panic_plan.fit.to_owned(),
+        fit: match explanation.verdict {
+            Verdict::NoObjective => Fit::NoObjective,
+            Verdict::Unmeasured => Fit::Unmeasured,
+            Verdict::WithinObjective => Fit::WithinObjective,
+            Verdict::ObjectiveMissed => Fit::ObjectiveMissed,
+            Verdict::Overloaded => Fit::Overloaded,
+        },
         alternatives: explanation
             .alternatives
             .into_iter()
@@ -62,11 +71,17 @@ fn variant(variant: VariantScale) -> VariantPlan {
         desired: variant.desired,
         min: variant.min,
         max: variant.max,
-        why: variant.why.to_owned(),
+        why: variant.why.as_str().to_owned(),
         service_ms: variant.service_time_ms,
+        evidence: match variant.evidence {
+            service::Evidence::Measured => Evidence::Measured,
+            service::Evidence::OtherSizes => Evidence::OtherSizes,
+            service::Evidence::OtherDevice => Evidence::OtherDevice,
+            service::Evidence::Prior => Evidence::Prior,
+        },
         target_concurrency: variant.target_concurrency,
         cost: variant.cost,
-        obstacle: variant.unavailable.or_else(|| variant.obstacle.map(str::to_owned)),
+        obstacle: variant.unavailable.or_else(|| variant.obstacle.map(ConditionReason::as_str).map(str::to_owned)),
     }
 }
 
@@ -79,15 +94,21 @@ fn next_request(parts: &Parts, model: &Model, status: &ModelStatus, next: &Model
         let last = ours.filter_map(|revision| revision.last_activation.as_ref()).min_by_key(|last| last.ago_ms)?;
         Some(last.claim_ms + last.specialize_ms + last.load_ms)
     };
-    let unavailable = model.entry.unavailable();
-    let is_cold = unavailable.is_none() && next.devices.iter().all(|device| !device.active);
-    let reason = unavailable.map_or(next.reason.to_owned(), |unavailable| unavailable.reason);
+    let is_cold = next.devices.iter().all(|device| !device.active);
+    let outcome = match (&next.chosen, &next.refusal) {
+        (Some(_), _) => Outcome::Sent,
+        (None, Some(_)) => Outcome::Refused,
+        (None, None) if is_cold => Outcome::ColdStart,
+        (None, None) => Outcome::Held,
+    };
     NextRequest {
         request_bytes: next.request_bytes,
         target_ms: next.target_ms,
+        outcome,
         chosen: next.chosen.map(str::to_owned),
-        reason: if is_cold { COLD.to_owned() } else { reason },
-        cold_start: is_cold.then(|| cold_path(parts, model, status)),
+        reason: if outcome == Outcome::ColdStart { COLD } else { next.reason }.to_owned(),
+        refusal: next.refusal.clone(),
+        cold_start: (outcome == Outcome::ColdStart).then(|| cold_path(parts, model, status)),
         devices: next.devices.iter().map(|device| cost(activation(device.device), device)).collect(),
     }
 }

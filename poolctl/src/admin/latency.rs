@@ -2,24 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use gateway::REQUEST_DURATION;
 use prometheus::Registry;
 use prometheus::proto::{Metric, MetricFamily};
 
 use super::messages::{LatencyBucket, LatencyHistogram};
 
-/// The gateway's histogram of answered requests, in seconds.
-const FAMILY: &str = "kferving_gateway_request_duration_seconds";
-
 /// The histograms of all models, by namespace and name; those of a model's devices are added up.
 pub(super) fn by_model(registry: &Registry) -> BTreeMap<(String, String), LatencyHistogram> {
     let families = registry.gather();
-    let family = families.iter().find(|family| family.name() == FAMILY);
+    let family = families.iter().find(|family| family.name() == REQUEST_DURATION);
     let mut models = BTreeMap::new();
     for metric in family.map_or(&[][..], MetricFamily::get_metric) {
         let key = (label(metric, "namespace"), label(metric, "model"));
         add(models.entry(key).or_default(), metric);
     }
     models
+}
+
+/// Milliseconds of a bound in seconds, without what the conversion adds to it: 0.2, not 0.20000000000000001.
+fn millis(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
 }
 
 fn label(metric: &Metric, name: &str) -> String {
@@ -31,7 +34,7 @@ fn add(model: &mut LatencyHistogram, metric: &Metric) {
     let histogram = metric.get_histogram();
     model.count += histogram.get_sample_count();
     let buckets = histogram.get_bucket().iter().filter(|bucket| bucket.upper_bound().is_finite());
-    let buckets: Vec<_> = buckets.map(|bucket| (bucket.upper_bound() * 1e3, bucket.cumulative_count())).collect();
+    let buckets: Vec<_> = buckets.map(|bucket| (millis(bucket.upper_bound()), bucket.cumulative_count())).collect();
     if model.buckets.is_empty() {
         model.buckets = buckets.iter().map(|&(le_ms, _)| LatencyBucket { le_ms, count: 0 }).collect();
     }
@@ -50,7 +53,7 @@ mod tests {
     #[test]
     fn devices_of_a_model_are_added_up() {
         let registry = Registry::new();
-        let options = HistogramOpts::new(FAMILY, "A test histogram.").buckets(vec![0.001, 0.01]);
+        let options = HistogramOpts::new(REQUEST_DURATION, "A test histogram.").buckets(vec![0.001, 0.01]);
         let family = HistogramVec::new(options, &["namespace", "model", "device"]).unwrap();
         registry.register(Box::new(family.clone())).unwrap();
         for (model, device, seconds) in

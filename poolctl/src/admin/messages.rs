@@ -119,8 +119,8 @@ pub struct ReplicaStatus {
     /// Process id, where it is a process of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// starting, idle, claimed, serving, draining, retired or exited.
-    pub state: String,
+    /// What it is doing.
+    pub state: ReplicaPhase,
     /// Where it takes predictions, once it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -131,6 +131,27 @@ pub struct ReplicaStatus {
     pub startup_ms: Option<f64>,
     /// How long it exists, in seconds.
     pub age_seconds: f64,
+}
+
+/// What a replica is doing: its label, but for one that is not up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplicaPhase {
+    /// Being started.
+    #[default]
+    Starting,
+    /// Up, in its pool.
+    Idle,
+    /// Loading a model.
+    Claimed,
+    /// Takes requests for a model.
+    Serving,
+    /// Finishes the requests that it has.
+    Draining,
+    /// Leaves its pool.
+    Retired,
+    /// Its process has ended.
+    Exited,
 }
 
 /// `GET /explain/NAMESPACE/MODEL?bytes=N`.
@@ -146,13 +167,16 @@ pub struct Explanation {
     pub next_request: NextRequest,
 }
 
-/// What the autoscaler weighed.
+/// What the autoscaler weighed: what gateways last reported, where [`ModelStatus`] has what is so now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanExplanation {
-    /// Requests that wait for a replica.
+    /// How old the gateways' reports are, in seconds, the oldest counting; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report_age_seconds: Option<f64>,
+    /// Requests that waited for a replica then; the first one that waits is told at once.
     pub held: u32,
-    /// Requests on replicas.
+    /// Requests that were on replicas then.
     pub in_flight: u32,
     /// Seconds since the last request; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,12 +192,42 @@ pub struct PlanExplanation {
     pub panic_concurrency: f64,
     /// Whether a burst is under way: nothing is scaled down.
     pub panicking: bool,
-    /// The mix that the burst would get, and how well it does.
-    pub fit: String,
+    /// What can be said of the mix that was chosen and the objective.
+    pub fit: Fit,
     /// Every mix of replicas that was weighed.
     pub alternatives: Vec<Alternative>,
     /// The variants.
     pub variants: Vec<VariantPlan>,
+}
+
+/// What can be said of a mix of replicas and its model's objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fit {
+    /// There is no objective.
+    NoObjective,
+    /// No request was measured on its devices: nothing.
+    Unmeasured,
+    /// It carries the load and keeps the objective.
+    WithinObjective,
+    /// It carries the load; no mix keeps the objective.
+    ObjectiveMissed,
+    /// It is all that there can be, and does not carry the load.
+    Overloaded,
+}
+
+/// Where a service time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// Requests of the sizes that there are, on this device.
+    Measured,
+    /// Requests of other sizes on this device.
+    OtherSizes,
+    /// Requests on the other device, scaled as devices usually differ.
+    OtherDevice,
+    /// No request: what is assumed of every model.
+    Prior,
 }
 
 /// A mix of replicas that was weighed.
@@ -212,6 +266,8 @@ pub struct VariantPlan {
     pub why: String,
     /// Mean service time, in milliseconds.
     pub service_ms: f64,
+    /// Where that comes from.
+    pub evidence: Evidence,
     /// Concurrency that one replica should have.
     pub target_concurrency: f64,
     /// Relative cost of one replica for one second.
@@ -229,16 +285,35 @@ pub struct NextRequest {
     pub request_bytes: u64,
     /// Time within which it should be answered, in milliseconds.
     pub target_ms: f64,
-    /// Where it would go; absent when it would be held until a replica is up.
+    /// What would become of it.
+    pub outcome: Outcome,
+    /// Where it would go; absent when it would go nowhere at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<String>,
     /// Why: a `kferving-reason`, or `cold` where a replica would be brought up for it.
     pub reason: String,
+    /// Why it would be refused, for people; absent when it would not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// What would bring up a replica, where none is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold_start: Option<ColdPath>,
     /// What it would cost on each device.
     pub devices: Vec<DeviceCost>,
+}
+
+/// What would become of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It would go to a replica at once.
+    Sent,
+    /// It would wait until a replica is up.
+    ColdStart,
+    /// It would wait until a replica has room.
+    Held,
+    /// It would be refused at once.
+    Refused,
 }
 
 /// How a model at zero would get its first replica.

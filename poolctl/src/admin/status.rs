@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use autoscaler::{AutoscalerStatus, PoolUse, RevisionStatus};
+use autoscaler_policy::claim::ConditionReason;
 use gateway::ModelSnapshot;
 use poolctl_api::{ColdStart, Condition, ConditionStatus, reason};
 use poolctl_cluster::{Lifecycle, Replica, ReplicaState};
 
-use super::messages::{LatencyHistogram, ModelStatus, PoolStatus, ReplicaStatus, Status, VariantStatus};
+use super::messages::{LatencyHistogram, ModelStatus, PoolStatus, ReplicaPhase, ReplicaStatus, Status, VariantStatus};
 use super::{Model, Parts, latency};
 use crate::model::{Resolved, Variant, revisions};
 use crate::pool;
@@ -100,9 +101,9 @@ impl Seen {
         let revision = self.revisions.get(&key).filter(|revision| revision.ready == 0)?;
         let found = revision.condition.as_ref()?;
         let reason = match found.reason {
-            "load-failed" => reason::LOAD_FAILED,
-            "crash-looping" => reason::CRASH_LOOPING,
-            _ => return None,
+            ConditionReason::LoadFailed => reason::LOAD_FAILED,
+            ConditionReason::CrashLooping => reason::CRASH_LOOPING,
+            ConditionReason::NoCapacity | ConditionReason::DeviceUnavailable => return None,
         };
         let since = self.now.checked_sub(Duration::from_millis(found.for_ms)).unwrap_or(self.now);
         Some(Condition::new(type_, ConditionStatus::False, reason, since).with_message(&found.message))
@@ -125,7 +126,7 @@ impl Seen {
             },
             desired: seen.map_or(0, |revision| revision.desired),
             why: seen.and_then(|revision| revision.why).map(str::to_owned),
-            problem: obstacle.map(|condition| format!("{}: {}", condition.reason, condition.message)),
+            problem: obstacle.map(|condition| format!("{}: {}", condition.reason.as_str(), condition.message)),
             replicas: owned.map(|replica| self.replica(replica)).collect(),
         }
     }
@@ -171,7 +172,7 @@ impl Seen {
             id: replica.name.clone(),
             uid: replica.uid.to_string(),
             pid: replica.pid,
-            state: state(replica).to_owned(),
+            state: phase(replica),
             address: match &replica.lifecycle {
                 Lifecycle::Ready { traffic, .. } => Some(traffic.to_string()),
                 Lifecycle::Starting | Lifecycle::Exited { .. } => None,
@@ -189,10 +190,14 @@ fn is_owned_by(replica: &Replica, revision: &str) -> bool {
 }
 
 /// The label, but for a replica that is not up: then what the machine says of it is what people want to know.
-const fn state(replica: &Replica) -> &'static str {
+const fn phase(replica: &Replica) -> ReplicaPhase {
     match (&replica.lifecycle, replica.state) {
-        (Lifecycle::Exited { .. }, _) => "exited",
-        (Lifecycle::Starting, ReplicaState::Idle) => "starting",
-        (_, state) => state.as_str(),
+        (Lifecycle::Exited { .. }, _) => ReplicaPhase::Exited,
+        (Lifecycle::Starting, ReplicaState::Idle) => ReplicaPhase::Starting,
+        (_, ReplicaState::Idle) => ReplicaPhase::Idle,
+        (_, ReplicaState::Claimed) => ReplicaPhase::Claimed,
+        (_, ReplicaState::Serving) => ReplicaPhase::Serving,
+        (_, ReplicaState::Draining) => ReplicaPhase::Draining,
+        (_, ReplicaState::Retired) => ReplicaPhase::Retired,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::admin::messages::{Explanation, NextRequest, PlanExplanation};
+use crate::admin::messages::{ColdPath, Evidence, Explanation, Fit, NextRequest, Outcome, PlanExplanation};
 
 use super::status::models_table;
 use super::table::{Align, Table};
@@ -25,10 +25,17 @@ pub(super) fn render(explanation: &Explanation) -> String {
 }
 
 fn plan_text(text: &mut String, plan: &PlanExplanation) {
-    let idle = plan
-        .idle_seconds
-        .map_or_else(|| "no request so far".to_owned(), |idle| format!("last request {idle:.1} s ago"));
-    line(text, format_args!("  Demand: {} held, {} in flight, {idle}", plan.held, plan.in_flight));
+    match plan.report_age_seconds {
+        Some(age) => {
+            let idle = match plan.idle_seconds {
+                Some(idle) => format!("the last request {idle:.1} s ago"),
+                None => "no request so far".to_owned(),
+            };
+            let (held, in_flight) = (plan.held, plan.in_flight);
+            line(text, format_args!("  Demand as reported {age:.1} s ago: {held} held, {in_flight} in flight; {idle}"));
+        }
+        None => line(text, format_args!("  Demand: no gateway has reported yet")),
+    }
     line(
         text,
         format_args!(
@@ -41,8 +48,7 @@ fn plan_text(text: &mut String, plan: &PlanExplanation) {
     if plan.silent_gateways > 0 {
         line(text, format_args!("  {} gateways are silent: nothing is scaled down", plan.silent_gateways));
     }
-    let objective = plan.objective_ms.map_or_else(|| "none".to_owned(), |millis| format!("{millis:.0} ms"));
-    line(text, format_args!("  Objective: {objective} per request; the plan {}", fit(&plan.fit)));
+    line(text, format_args!("  Objective: {}", objective(plan)));
 
     let mut variants = Table::new(&[
         ("  DEVICE", Align::Left),
@@ -51,6 +57,7 @@ fn plan_text(text: &mut String, plan: &PlanExplanation) {
         ("MIN", Align::Right),
         ("MAX", Align::Right),
         ("SERVICE MS", Align::Right),
+        ("", Align::Left),
         ("TARGET", Align::Right),
         ("COST/S", Align::Right),
         ("WHY", Align::Left),
@@ -63,6 +70,7 @@ fn plan_text(text: &mut String, plan: &PlanExplanation) {
             variant.min.to_string(),
             variant.max.to_string(),
             format!("{:.2}", variant.service_ms),
+            evidence(variant.evidence).to_owned(),
             format!("{:.2}", variant.target_concurrency),
             variant.cost.to_string(),
             variant.obstacle.as_ref().map_or_else(|| variant.why.clone(), |why| format!("{}: {why}", variant.why)),
@@ -92,14 +100,45 @@ fn plan_text(text: &mut String, plan: &PlanExplanation) {
     }
 }
 
-/// What happens to a request that no replica can take.
-fn without_replica(next: &NextRequest) -> String {
-    let Some(cold) = &next.cold_start else {
-        return match next.reason.as_str() {
-            "no-capacity" => "would be held until a replica has room".to_owned(),
-            refused => format!("would be refused: {refused}"),
+fn objective(plan: &PlanExplanation) -> String {
+    let Some(millis) = plan.objective_ms else {
+        return match plan.fit {
+            Fit::Overloaded => "none; the plan is all there can be, and does not carry the load".to_owned(),
+            _ => "none".to_owned(),
         };
     };
+    let verdict = match plan.fit {
+        Fit::NoObjective | Fit::Unmeasured => "nothing was measured yet that would tell whether the plan keeps it",
+        Fit::WithinObjective => "the plan keeps it",
+        Fit::ObjectiveMissed => "the plan carries the load, but no mix keeps it",
+        Fit::Overloaded => "the plan is all there can be, and does not carry the load",
+    };
+    format!("{millis:.0} ms per request; {verdict}")
+}
+
+const fn evidence(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Measured => "measured",
+        Evidence::OtherSizes => "of other sizes",
+        Evidence::OtherDevice => "from the other device",
+        Evidence::Prior => "a guess",
+    }
+}
+
+/// What would become of the request.
+fn outcome(next: &NextRequest) -> String {
+    match next.outcome {
+        Outcome::Sent => format!("would go to {}: {}", next.chosen.as_deref().unwrap_or("a replica"), next.reason),
+        Outcome::Held => "would be held until a replica has room".to_owned(),
+        Outcome::Refused => match &next.refusal {
+            Some(why) => format!("would be refused: {}: {why}", next.reason),
+            None => format!("would be refused: {}", next.reason),
+        },
+        Outcome::ColdStart => next.cold_start.as_ref().map_or_else(|| "would be held".to_owned(), cold_start),
+    }
+}
+
+fn cold_start(cold: &ColdPath) -> String {
     let last =
         cold.last_ms.map_or_else(|| "never done before".to_owned(), |millis| format!("{millis:.1} ms the last time"));
     if cold.idle > 0 {
@@ -109,21 +148,9 @@ fn without_replica(next: &NextRequest) -> String {
     }
 }
 
-fn fit(word: &str) -> &str {
-    match word {
-        "within-objective" => "keeps it",
-        "objective-missed" => "carries the load, but no mix keeps it",
-        "overloaded" => "is all there can be, and does not carry the load",
-        other => other,
-    }
-}
-
 fn next_request(text: &mut String, next: &NextRequest) {
     line(text, format_args!("\nThe next request ({} bytes, aim {:.0} ms)", next.request_bytes, next.target_ms));
-    match &next.chosen {
-        Some(device) => line(text, format_args!("  would go to {device}: {}", next.reason)),
-        None => line(text, format_args!("  {}", without_replica(next))),
-    }
+    line(text, format_args!("  {}", outcome(next)));
     let mut devices = Table::new(&[
         ("  DEVICE", Align::Left),
         ("UP", Align::Left),

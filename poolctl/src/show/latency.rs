@@ -1,5 +1,7 @@
 //! Quantiles of latency histograms.
 
+use std::fmt;
+
 use crate::admin::messages::{LatencyBucket, LatencyHistogram};
 
 /// The requests that came between two histograms of one model.
@@ -19,24 +21,50 @@ pub fn since(before: &LatencyHistogram, now: &LatencyHistogram) -> LatencyHistog
     }
 }
 
-/// The latency in milliseconds that the share `quantile` of requests kept, by linear interpolation within a bucket;
-/// `None` where there were no requests. Requests above the last bound count as that bound, as Prometheus has it.
+/// What a histogram says of a quantile: on which side of one of its bounds it lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Quantile {
+    /// At most so many milliseconds.
+    AtMost(f64),
+    /// More than so many milliseconds, the last bound.
+    Above(f64),
+}
+
+/// The latency that the share `quantile` of requests kept; `None` where there were no requests.
+///
+/// Only that the bound of a bucket was kept is known, not where in the bucket: nothing is interpolated, which would show a
+/// request of 663 ms as one of 750.
 #[must_use]
-pub fn quantile(histogram: &LatencyHistogram, quantile: f64) -> Option<f64> {
+pub fn quantile(histogram: &LatencyHistogram, quantile: f64) -> Option<Quantile> {
     if histogram.count == 0 {
         return None;
     }
     let rank = quantile * histogram.count as f64;
-    let (mut lower, mut below) = (0.0, 0_u64);
-    for bucket in &histogram.buckets {
-        if bucket.count as f64 >= rank {
-            let inside = bucket.count.saturating_sub(below) as f64;
-            let share = if inside > 0.0 { (rank - below as f64) / inside } else { 1.0 };
-            return Some(lower + (bucket.le_ms - lower) * share);
+    let holds = |bucket: &&LatencyBucket| bucket.count as f64 >= rank;
+    Some(match histogram.buckets.iter().find(holds) {
+        Some(bucket) => Quantile::AtMost(bucket.le_ms),
+        None => Quantile::Above(histogram.buckets.last().map_or(0.0, |bucket| bucket.le_ms)),
+    })
+}
+
+impl Quantile {
+    /// The bound that was kept, in milliseconds, where one was.
+    #[must_use]
+    pub const fn at_most(self) -> Option<f64> {
+        match self {
+            Self::AtMost(millis) => Some(millis),
+            Self::Above(_) => None,
         }
-        (lower, below) = (bucket.le_ms, bucket.count);
     }
-    Some(lower)
+}
+
+impl fmt::Display for Quantile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(millis) => write!(f, "≤ {millis}"),
+            Self::Above(millis) => write!(f, "> {millis}"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -49,13 +77,21 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_interpolated() {
+    fn quantiles_are_no_more_exact_than_the_buckets() {
+        use Quantile::{Above, AtMost};
         let all = histogram(100, &[(1.0, 50), (2.0, 90), (10.0, 100)]);
-        assert_eq!(quantile(&all, 0.5), Some(1.0));
-        assert_eq!(quantile(&all, 0.7), Some(1.5));
-        assert!((quantile(&all, 0.99).expect("requests") - 9.2).abs() < 1e-9);
+        for (share, expected) in [(0.5, 1.0), (0.7, 2.0), (0.9, 2.0), (0.99, 10.0)] {
+            assert_eq!(quantile(&all, share), Some(AtMost(expected)), "{share}");
+        }
+        // one request of 663 ms
+        let one = histogram(1, &[(500.0, 0), (1000.0, 1)]);
+        assert_eq!([quantile(&one, 0.5), quantile(&one, 0.99)], [Some(AtMost(1000.0)); 2]);
         assert_eq!(quantile(&histogram(0, &[(1.0, 0)]), 0.5), None);
-        assert_eq!(quantile(&histogram(2, &[(1.0, 1)]), 0.99), Some(1.0), "beyond the last bound");
+        assert_eq!(quantile(&histogram(2, &[(1.0, 1)]), 0.99), Some(Above(1.0)), "beyond the last bound");
+        assert_eq!(
+            [AtMost(0.2), AtMost(1000.0), Above(60000.0)].map(|it| it.to_string()),
+            ["≤ 0.2", "≤ 1000", "> 60000"]
+        );
     }
 
     #[test]
@@ -64,7 +100,7 @@ mod tests {
         let now = histogram(110, &[(1.0, 90), (2.0, 110)]);
         let between = since(&before, &now);
         assert_eq!(between, histogram(10, &[(1.0, 0), (2.0, 10)]));
-        assert_eq!(quantile(&between, 0.5), Some(1.5));
+        assert_eq!(quantile(&between, 0.5), Some(Quantile::AtMost(2.0)));
         assert_eq!(since(&now, &before).count, 0, "a stack that was started anew");
     }
 }

@@ -1,8 +1,10 @@
 //! Tables of models, pools and replicas.
 
+use std::fmt;
+
 use poolctl_api::{ColdStart, ConditionStatus, condition_type};
 
-use crate::admin::messages::{ModelStatus, PoolStatus, ReplicaStatus, Status, VariantStatus};
+use crate::admin::messages::{ModelStatus, PoolStatus, ReplicaPhase, ReplicaStatus, Status, VariantStatus};
 
 use super::latency;
 use super::table::{Align, Table};
@@ -66,7 +68,7 @@ pub fn models_table(models: &[ModelStatus]) -> Table {
             replicas(variant),
             in_flight(variant).to_string(),
             model.held.to_string(),
-            model.last_cold_start.map_or_else(|| "-".to_owned(), |phases| cold_start(&phases)),
+            or_dash(model.last_cold_start.as_ref().map(cold_start)),
             model.url.clone(),
         ]);
     }
@@ -98,15 +100,15 @@ fn wide_models_table(models: &[ModelStatus]) -> Table {
             ready(model),
             variant.device.clone(),
             variant.revision.clone(),
-            variant.digest.as_deref().map_or_else(|| "-".to_owned(), short_digest),
+            or_dash(variant.digest.as_deref().map(short_digest)),
             replicas(variant),
-            variant.why.clone().unwrap_or_else(|| "-".to_owned()),
+            or_dash(variant.why.as_ref()),
             in_flight(variant).to_string(),
             model.held.to_string(),
             model.latency.count.to_string(),
-            millis(latency::quantile(&model.latency, 0.5)),
-            millis(latency::quantile(&model.latency, 0.99)),
-            model.last_cold_start.map_or_else(|| "-".to_owned(), |phases| cold_start(&phases)),
+            or_dash(latency::quantile(&model.latency, 0.5)),
+            or_dash(latency::quantile(&model.latency, 0.99)),
+            or_dash(model.last_cold_start.as_ref().map(cold_start)),
             model.url.clone(),
         ]);
     }
@@ -156,11 +158,11 @@ fn replicas_table(status: &Status) -> Table {
         table.row([
             replica.id.clone(),
             of.to_owned(),
-            replica.state.clone(),
-            replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-            replica.address.clone().unwrap_or_else(|| "-".to_owned()),
+            word(replica.state).to_owned(),
+            or_dash(replica.pid),
+            or_dash(replica.address.as_ref()),
             replica.in_flight.to_string(),
-            millis(replica.startup_ms),
+            or_dash(replica.startup_ms.map(|millis| format!("{millis:.1}"))),
             format!("{:.0}", replica.age_seconds),
         ]);
     };
@@ -220,7 +222,7 @@ fn ready(model: &ModelStatus) -> String {
 }
 
 fn replicas(variant: &VariantStatus) -> String {
-    let serving = variant.replicas.iter().filter(|replica| replica.state == "serving").count();
+    let serving = variant.replicas.iter().filter(|replica| replica.state == ReplicaPhase::Serving).count();
     format!("{serving}/{}", variant.desired)
 }
 
@@ -241,6 +243,18 @@ fn short_digest(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().take(12).collect()
 }
 
-pub(super) fn millis(millis: Option<f64>) -> String {
-    millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis:.1}"))
+const fn word(phase: ReplicaPhase) -> &'static str {
+    match phase {
+        ReplicaPhase::Starting => "starting",
+        ReplicaPhase::Idle => "idle",
+        ReplicaPhase::Claimed => "claimed",
+        ReplicaPhase::Serving => "serving",
+        ReplicaPhase::Draining => "draining",
+        ReplicaPhase::Retired => "retired",
+        ReplicaPhase::Exited => "exited",
+    }
+}
+
+pub(super) fn or_dash(value: Option<impl fmt::Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

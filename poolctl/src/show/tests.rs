@@ -4,8 +4,8 @@ use poolctl_api::{ColdStart, Condition, ConditionStatus};
 
 use super::*;
 use crate::admin::messages::{
-    Alternative, ColdPath, DeviceCost, Explanation, LatencyBucket, LatencyHistogram, NextRequest, PlanExplanation,
-    PoolStatus, ReplicaStatus, VariantPlan, VariantStatus,
+    Alternative, ColdPath, DeviceCost, Evidence, Explanation, Fit, LatencyBucket, LatencyHistogram, NextRequest,
+    Outcome, PlanExplanation, PoolStatus, ReplicaPhase, ReplicaStatus, VariantPlan, VariantStatus,
 };
 
 fn model(name: &str, namespace: &str) -> ModelStatus {
@@ -22,7 +22,7 @@ fn model(name: &str, namespace: &str) -> ModelStatus {
             desired: 1,
             why: Some("recent-request".to_owned()),
             problem: None,
-            replicas: vec![replica("wrapper-1", "serving", 2)],
+            replicas: vec![replica("wrapper-1", ReplicaPhase::Serving, 2)],
         }],
         held: 0,
         in_flight: 2,
@@ -31,12 +31,12 @@ fn model(name: &str, namespace: &str) -> ModelStatus {
     }
 }
 
-fn replica(id: &str, state: &str, in_flight: u32) -> ReplicaStatus {
+fn replica(id: &str, state: ReplicaPhase, in_flight: u32) -> ReplicaStatus {
     ReplicaStatus {
         id: id.to_owned(),
         uid: "u".to_owned(),
         pid: Some(4711),
-        state: state.to_owned(),
+        state,
         address: Some("127.0.0.1:40001".to_owned()),
         in_flight,
         startup_ms: Some(81.5),
@@ -72,7 +72,7 @@ fn stack() -> Status {
         hits: 12,
         misses: 3,
         problem: None,
-        replicas: vec![replica("wrapper-2", "idle", 0)],
+        replicas: vec![replica("wrapper-2", ReplicaPhase::Idle, 0)],
     };
     Status { models: vec![model("digits", "vision"), broken()], pools: vec![pool] }
 }
@@ -105,7 +105,7 @@ fn a_back_off_is_told_apart_from_the_claim_it_came_before() {
 fn wide_status_shows_revisions_latency_and_every_replica() {
     let text = status::render(&stack(), status::Width::Wide);
     for expected in [
-        "vision     digits  yes         cpu     digits-cpu-00001  0123456789ab       1/1  recent-request          2     0       100     1.0     2.0  5.1 ms",
+        "vision     digits  yes         cpu     digits-cpu-00001  0123456789ab       1/1  recent-request          2     0       100     ≤ 1     ≤ 2  5.1 ms",
         "wrapper-1  model vision/digits  serving  4711  127.0.0.1:40001          2        81.5     12\n",
         "wrapper-2  pool vision/default  idle     4711  127.0.0.1:40001          0        81.5     12\n",
     ] {
@@ -123,7 +123,7 @@ fn top_shows_the_interval_the_busiest_first() {
         top::render(&rates, &now),
         "\
 NAMESPACE  MODEL   REQ/S  IN FLIGHT  HELD  P50 MS  P99 MS  REPLICAS
-text       broken  100.0          2     0     1.0     2.0  cpu 0/0
+text       broken  100.0          2     0     ≤ 1     ≤ 2  cpu 0/0
 vision     digits    0.0          2     0       -       -  cpu 1/1
 
 NAMESPACE  POOL     DEVICE  IDLE  SIZE  CLAIMED  HITS  MISSES
@@ -148,6 +148,7 @@ fn explanations_are_for_people() {
     let explanation = Explanation {
         model: model("digits", "vision"),
         plan: Some(PlanExplanation {
+            report_age_seconds: Some(0.84),
             held: 0,
             in_flight: 2,
             idle_seconds: Some(0.25),
@@ -156,7 +157,7 @@ fn explanations_are_for_people() {
             stable_concurrency: 1.5,
             panic_concurrency: 2.0,
             panicking: true,
-            fit: "within-objective".to_owned(),
+            fit: Fit::WithinObjective,
             alternatives: vec![
                 Alternative { cpu: 1, gpu: 0, cost: 1.0, carries: true, chosen: true },
                 Alternative { cpu: 0, gpu: 1, cost: 12.0, carries: true, chosen: false },
@@ -170,6 +171,7 @@ fn explanations_are_for_people() {
                 max: 4,
                 why: "stable-window".to_owned(),
                 service_ms: 1.25,
+                evidence: Evidence::Measured,
                 target_concurrency: 2.8,
                 cost: 1.0,
                 obstacle: None,
@@ -178,8 +180,10 @@ fn explanations_are_for_people() {
         next_request: NextRequest {
             request_bytes: 1024,
             target_ms: 50.0,
+            outcome: Outcome::Sent,
             chosen: Some("cpu".to_owned()),
             reason: "cheapest-within-target".to_owned(),
+            refusal: None,
             cold_start: None,
             devices: vec![
                 DeviceCost {
@@ -207,6 +211,7 @@ fn explanations_are_for_people() {
     };
     let mut cold = explanation.clone();
     cold.next_request.chosen = None;
+    cold.next_request.outcome = Outcome::ColdStart;
     for (idle, last_ms, said) in [
         (
             2,
@@ -219,11 +224,23 @@ fn explanations_are_for_people() {
         assert!(explain::render(&cold).contains(said), "{said}");
     }
     cold.next_request.cold_start = None;
-    for (reason, said) in
-        [("no-capacity", "would be held until a replica has room"), ("load-failed", "would be refused: load-failed")]
-    {
-        reason.clone_into(&mut cold.next_request.reason);
-        assert!(explain::render(&cold).contains(said), "{said}");
+    cold.next_request.outcome = Outcome::Held;
+    assert!(explain::render(&cold).contains("would be held until a replica has room"));
+    cold.next_request.outcome = Outcome::Refused;
+    "load-failed".clone_into(&mut cold.next_request.reason);
+    cold.next_request.refusal = Some("no such file".to_owned());
+    assert!(explain::render(&cold).contains("would be refused: load-failed: no such file"));
+
+    let mut unmeasured = explanation.clone();
+    let plan = unmeasured.plan.as_mut().expect("a plan");
+    (plan.fit, plan.variants[0].evidence, plan.report_age_seconds) = (Fit::Unmeasured, Evidence::Prior, None);
+    let text = explain::render(&unmeasured);
+    for expected in [
+        "  Demand: no gateway has reported yet\n",
+        "  Objective: 50 ms per request; nothing was measured yet that would tell whether the plan keeps it\n",
+        "        1.25  a guess    2.80",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
     }
 
     let text = explain::render(&explanation);
@@ -232,11 +249,11 @@ fn explanations_are_for_people() {
         why,
         "\
 Why these replicas
-  Demand: 0 held, 2 in flight, last request 0.2 s ago
+  Demand as reported 0.8 s ago: 0 held, 2 in flight; the last request 0.2 s ago
   Concurrency: 1.50 over the stable window, 2.00 over the panic window; in panic: nothing is scaled down
   Objective: 50 ms per request; the plan keeps it
-  DEVICE  READY  DESIRED  MIN  MAX  SERVICE MS  TARGET  COST/S  WHY
-  cpu         1        1    0    4        1.25    2.80       1  stable-window
+  DEVICE  READY  DESIRED  MIN  MAX  SERVICE MS            TARGET  COST/S  WHY
+  cpu         1        1    0    4        1.25  measured    2.80       1  stable-window
 
 Mixes that were weighed
   CPU  GPU  COST/S  CARRIES THE LOAD

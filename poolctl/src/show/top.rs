@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::admin::messages::{LatencyHistogram, ModelStatus, Status};
+use crate::admin::messages::{LatencyHistogram, ModelStatus, ReplicaPhase, Status};
 
-use super::latency;
-use super::status::{millis, pools_table};
+use super::latency::{self, Quantile};
+use super::status::{or_dash, pools_table};
 use super::table::{Align, Table};
 
 /// One model over one interval.
@@ -18,16 +18,22 @@ pub(super) struct ModelRates {
     pub(super) namespace: String,
     /// Its name.
     pub(super) name: String,
-    /// Requests answered per second.
+    /// Requests answered in the interval.
+    pub(super) requests: u64,
+    /// The same per second.
     pub(super) requests_per_second: f64,
     /// Requests on replicas now.
     pub(super) in_flight: u32,
     /// Requests that wait for a replica now.
     pub(super) held: u32,
-    /// Median latency of the interval, in milliseconds.
-    pub(super) p50_ms: Option<f64>,
-    /// 99th percentile of latency of the interval, in milliseconds.
-    pub(super) p99_ms: Option<f64>,
+    /// Bound in milliseconds that half of the interval's requests kept, from the gateway's histogram; absent where there were
+    /// none, or none is high enough.
+    pub(super) p50_le_ms: Option<f64>,
+    /// The same of 99 in 100.
+    pub(super) p99_le_ms: Option<f64>,
+    /// The same two as they are shown.
+    #[serde(skip)]
+    pub(super) quantiles: [Option<Quantile>; 2],
     /// Its replicas, by device.
     pub(super) variants: Vec<VariantReplicas>,
 }
@@ -61,20 +67,24 @@ pub(super) fn rates(before: &Status, now: &Status, elapsed: Duration) -> Vec<Mod
 }
 
 fn of_model(model: &ModelStatus, interval: &LatencyHistogram, elapsed: Duration) -> ModelRates {
+    let quantiles = [0.5, 0.99].map(|share| latency::quantile(interval, share));
+    let [p50_le_ms, p99_le_ms] = quantiles.map(|quantile| quantile.and_then(Quantile::at_most));
     ModelRates {
         namespace: model.namespace.clone(),
         name: model.name.clone(),
+        requests: interval.count,
         requests_per_second: interval.count as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
         in_flight: model.in_flight,
         held: model.held,
-        p50_ms: latency::quantile(interval, 0.5),
-        p99_ms: latency::quantile(interval, 0.99),
+        p50_le_ms,
+        p99_le_ms,
+        quantiles,
         variants: model
             .variants
             .iter()
             .map(|variant| VariantReplicas {
                 device: variant.device.clone(),
-                serving: variant.replicas.iter().filter(|replica| replica.state == "serving").count(),
+                serving: variant.replicas.iter().filter(|replica| replica.state == ReplicaPhase::Serving).count(),
                 desired: variant.desired,
             })
             .collect(),
@@ -101,8 +111,8 @@ pub(super) fn render(rates: &[ModelRates], now: &Status) -> String {
             format!("{:.1}", model.requests_per_second),
             model.in_flight.to_string(),
             model.held.to_string(),
-            millis(model.p50_ms),
-            millis(model.p99_ms),
+            or_dash(model.quantiles[0]),
+            or_dash(model.quantiles[1]),
             replicas.collect::<Vec<_>>().join(", "),
         ]);
     }

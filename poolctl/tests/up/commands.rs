@@ -1,12 +1,14 @@
 //! The commands that look into a running stack.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
-use crate::stack::{Models, Stack, held_out, run, stderr, stdout};
+use crate::stack::{Models, Stack, held_out, run, stderr, stdout, until};
 
 #[test]
 fn commands_show_the_running_stack() {
-    let models = Models::with_digits("  scaleToZeroAfter: 5m\n  gpu: {}");
+    let models = Models::with_digits("  scaleToZeroAfter: 5m\n  objective: {latency: 10s}\n  gpu: {}");
     let stack = Stack::start(&models, &["--pool", "1"]);
     let server = format!("http://{}", stack.admin);
     let command = |arguments: &[&str]| {
@@ -14,6 +16,15 @@ fn commands_show_the_running_stack() {
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         stdout(&output)
     };
+    let explained = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&command(&[&["explain"], arguments, &["-o", "json"]].concat())).unwrap()
+    };
+    let before = explained(&["digits"]);
+    assert_eq!(before["nextRequest"]["outcome"], "cold-start");
+    assert_eq!(
+        (&before["plan"]["fit"], &before["plan"]["variants"][0]["evidence"]),
+        (&json!("unmeasured"), &json!("prior"))
+    );
     let (images, _) = held_out(1);
     assert_eq!(stack.post("/v1/models/digits:predict", &[], &json!({"instances": images})).status, 200);
 
@@ -63,11 +74,21 @@ fn commands_show_the_running_stack() {
     for expected in ["Why these replicas", "The next request (1024 bytes", "would go to cpu: only-candidate"] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
-    let explanation: Value =
-        serde_json::from_str(&command(&["explain", "default/digits", "--bytes", "5000", "-o", "json"])).unwrap();
+    let explanation = explained(&["default/digits", "--bytes", "5000"]);
     assert_eq!(explanation["nextRequest"]["requestBytes"], 5000);
     assert_eq!(explanation["nextRequest"]["devices"][0]["active"], true);
+    assert_eq!(
+        (&explanation["nextRequest"]["outcome"], &explanation["nextRequest"]["chosen"]),
+        (&json!("sent"), &json!("cpu"))
+    );
     assert_eq!(explanation["plan"]["variants"][0]["device"], "cpu");
+    // what the gateway has measured is in its next report
+    until("the request is measured", || {
+        let plan = &explained(&["digits"])["plan"];
+        let measured = json!(["measured", "within-objective"]);
+        assert!(plan["reportAgeSeconds"].as_f64().unwrap() < 60.0, "{plan}");
+        json!([plan["variants"][0]["evidence"], plan["fit"]]) == measured
+    });
 
     let unknown = run(&["explain", "letters", "--server", &server]);
     assert_eq!(unknown.status.code(), Some(1));
@@ -79,6 +100,28 @@ fn commands_show_the_running_stack() {
         "{}",
         stderr(&not_admin)
     );
+}
+
+#[test]
+fn a_model_in_trouble_is_said_to_refuse() {
+    let models = Models::with_digits("");
+    let stack = Stack::start(&models, &["--pool", "1"]);
+    fs::remove_file(models.path().join("digits.onnx")).unwrap();
+    let (images, _) = held_out(1);
+    let ask = || stack.post("/v1/models/digits:predict", &[], &json!({"instances": images}));
+    let explain =
+        || crate::stack::request(stack.admin, "GET", "/explain/default/digits", &[], "").body["nextRequest"].clone();
+    // between two attempts the gateway refuses at once, and an explanation says so
+    until("it would be refused", || {
+        assert_eq!(ask().status, 503);
+        explain()["outcome"] == "refused"
+    });
+    until("it would be refused, and why", || {
+        ask();
+        let next = explain();
+        let refusal = next["refusal"].as_str().is_some_and(|why| why.contains("digits.onnx"));
+        next["reason"] == "load-failed" && next.get("coldStart").is_none() && refusal
+    });
 }
 
 #[test]

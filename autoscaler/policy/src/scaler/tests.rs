@@ -6,7 +6,7 @@ use gateway_policy::SizeBucket;
 use super::*;
 use crate::claim::ConditionReason;
 use crate::demand::{SILENT_AFTER, VariantReport};
-use crate::explain::Why;
+use crate::explain::{Verdict, Why};
 use crate::ids::Digest;
 use crate::resources::Resources;
 use crate::revision::{Placement, Source};
@@ -248,6 +248,7 @@ fn a_gateway_that_stops_reporting_is_silent_too() {
     rig.tick(now);
     let demand = rig.scaler.explain(&ModelKey::new("ns", "m"), now, &rig.fleet).unwrap().demand;
     assert_eq!((demand.gateways, demand.unknown_gateways, demand.in_flight), (1, 1, 25));
+    assert_eq!(demand.report_age, Some(SILENT_AFTER + Duration::from_millis(1)));
 }
 
 #[test]
@@ -360,6 +361,32 @@ fn load_on_the_gpu_is_counted_in_the_cpus_terms() {
     assert!((explanation.stable_concurrency - 50.0).abs() < 1e-6, "{}", explanation.stable_concurrency);
     assert_eq!(explanation.reference, Device::Cpu);
     assert!(explanation.alternatives.len() > 1, "{:?}", explanation.alternatives);
+}
+
+#[test]
+fn nothing_is_said_about_an_objective_before_a_measurement() {
+    let aimed = |objective| Revision { objective, ..revision("m", Device::Cpu) };
+    let verdict = |rig: &Rig| rig.scaler.explain(&ModelKey::new("ns", "m"), at(0), &rig.fleet).unwrap().verdict();
+    let unanswered = |concurrency| ModelReport { variants: Vec::new(), ..load("m", concurrency, 1) };
+    for (objective, measured) in [
+        (Some(Duration::from_millis(20)), Verdict::WithinObjective),
+        (Some(Duration::from_millis(5)), Verdict::ObjectiveMissed),
+        (None, Verdict::NoObjective),
+    ] {
+        let mut rig = Rig::new(&[aimed(objective)]);
+        let before = if objective.is_some() { Verdict::Unmeasured } else { Verdict::NoObjective };
+        assert_eq!(verdict(&rig), before, "without a request");
+        rig.report(&[unanswered(1.0)], at(0));
+        rig.tick(at(0));
+        assert_eq!(verdict(&rig), before, "a guess of the service time");
+        rig.report(&[load("m", 1.0, 100)], at(0));
+        rig.tick(at(0));
+        assert_eq!(verdict(&rig), measured, "10 ms a request");
+    }
+    let mut rig = Rig::new(&[aimed(Some(Duration::from_millis(20)))]);
+    rig.report(&[unanswered(1e6)], at(0));
+    rig.tick(at(0));
+    assert_eq!(verdict(&rig), Verdict::Overloaded, "concurrency is counted, not guessed");
 }
 
 #[test]

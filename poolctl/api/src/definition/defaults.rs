@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-/// Deadline of a request: what KServe's ingress and Knative's revisions allow is 300 s, but a caller that waits for a
-/// prediction for more than a minute has mostly left.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// Deadline of a request: the gateway's own.
+pub use gateway_policy::deadline::DEFAULT_TIMEOUT as TIMEOUT;
 
 /// Time without requests after which the last replica goes: Knative's `scale-to-zero-grace-period`.
 pub const SCALE_TO_ZERO_AFTER: Duration = Duration::from_secs(30);
