@@ -21,6 +21,8 @@ pub struct WrapperMetrics {
     pub in_flight: IntGauge,
     /// Requests that wait for the model's thread.
     pub queue_depth: IntGauge,
+    /// Bytes of requests in memory: bodies that come, inputs that wait or run.
+    pub request_bytes: IntGauge,
     /// Time that the model took to load, digest check included; 0 while there is none.
     pub load_seconds: Gauge,
     state: IntGaugeVec,
@@ -75,6 +77,10 @@ impl WrapperMetrics {
                 "kferving_wrapper_queued_requests",
                 "Requests that wait for the model's thread.",
             )?,
+            request_bytes: IntGauge::new(
+                "kferving_wrapper_request_bytes",
+                "Bytes of requests in memory: bodies that come, inputs that wait or run.",
+            )?,
             load_seconds: Gauge::new("kferving_wrapper_model_load_seconds", "Time that the model took to load.")?,
             state: IntGaugeVec::new(
                 Opts::new("kferving_wrapper_state", "1 for the state that the wrapper is in, 0 for the others."),
@@ -93,6 +99,7 @@ impl WrapperMetrics {
         registry.register(Box::new(metrics.batch_rows.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.queue_depth.clone()))?;
+        registry.register(Box::new(metrics.request_bytes.clone()))?;
         registry.register(Box::new(metrics.load_seconds.clone()))?;
         registry.register(Box::new(metrics.state.clone()))?;
         registry.register(Box::new(metrics.start.clone()))?;

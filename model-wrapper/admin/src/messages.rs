@@ -24,7 +24,8 @@ pub struct SpecializeRequest {
     pub container_concurrency: u32,
     /// Longest that a request may take, in milliseconds.
     pub timeout_ms: u64,
-    /// Limits that the wrapper enforces, by name (`maxBodyBytes`, `maxBatchSize`, `maxBatchLatencyUs`, `queueLength`, `intraThreads`).
+    /// Limits that the wrapper enforces, by name (`maxBodyBytes`, `memoryBytes`, `maxBatchSize`, `maxBatchLatencyUs`, `queueLength`,
+    /// `intraThreads`).
     #[serde(default)]
     pub limits: BTreeMap<String, u64>,
 }

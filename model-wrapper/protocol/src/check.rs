@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{DataType, InferError, InferRequest, ModelMetadata, Tensor, TensorData, TensorMetadata};
+use crate::{DataType, InferError, InferRequest, ModelMetadata, Tensor, TensorData, TensorMetadata, error::shorten};
 
 /// Elements of a tensor of that shape; none where their number overflows.
 pub fn elements(shape: &[usize]) -> Option<usize> {
@@ -16,7 +16,7 @@ pub(crate) fn checked_elements(name: &str, shape: &[usize]) -> Result<usize, Inf
 
 fn overflow(name: &str, shape: &[usize]) -> InferError {
     InferError::InvalidInput {
-        tensor: format!("tensor '{name}'"),
+        tensor: format!("tensor '{}'", shorten(name)),
         expected: format!("a shape of at most {} bytes", usize::MAX),
         got: format!("{shape:?}"),
     }
@@ -38,7 +38,7 @@ impl Tensor {
         let expected = checked_elements(&name, &shape)?.checked_mul(width).ok_or_else(|| overflow(&name, &shape))?;
         if data.len() != expected {
             return Err(InferError::InvalidInput {
-                tensor: format!("tensor '{name}'"),
+                tensor: format!("tensor '{}'", shorten(&name)),
                 expected: format!("{expected} bytes for {datatype} {shape:?}"),
                 got: format!("{} bytes", data.len()),
             });
@@ -47,7 +47,7 @@ impl Tensor {
             && let Some(index) = data.iter().position(|&byte| byte > 1)
         {
             return Err(InferError::InvalidInput {
-                tensor: format!("tensor '{name}', element {index}"),
+                tensor: format!("tensor '{}', element {index}", shorten(&name)),
                 expected: "a BOOL of 0 or 1".into(),
                 got: data[index].to_string(),
             });
@@ -61,7 +61,7 @@ impl Tensor {
         let expected = checked_elements(&name, &shape)?;
         if data.len() != expected {
             return Err(InferError::InvalidInput {
-                tensor: format!("tensor '{name}'"),
+                tensor: format!("tensor '{}'", shorten(&name)),
                 expected: format!("{expected} elements for BYTES {shape:?}"),
                 got: data.len().to_string(),
             });
@@ -122,13 +122,13 @@ impl InferRequest {
             let wanted = model.inputs.iter().find(|wanted| wanted.name == tensor.name).ok_or_else(|| {
                 InferError::BadRequest(format!(
                     "unknown input '{}': model '{}' takes {}",
-                    tensor.name,
+                    shorten(&tensor.name),
                     model.name,
                     list(&model.inputs)
                 ))
             })?;
             if self.inputs[..index].iter().any(|other| other.name == tensor.name) {
-                return Err(InferError::BadRequest(format!("input '{}' is given twice", tensor.name)));
+                return Err(InferError::BadRequest(format!("input '{}' is given twice", shorten(&tensor.name))));
             }
             if tensor.datatype != wanted.datatype {
                 return Err(InferError::input(&tensor.name, wanted.datatype.name(), tensor.datatype.name()));
@@ -149,7 +149,8 @@ impl InferRequest {
         for (index, name) in self.outputs.iter().enumerate() {
             if model.outputs.iter().all(|output| output.name != *name) {
                 return Err(InferError::BadRequest(format!(
-                    "unknown output '{name}': model '{}' gives {}",
+                    "unknown output '{}': model '{}' gives {}",
+                    shorten(name),
                     model.name,
                     list(&model.outputs)
                 )));

@@ -1,6 +1,6 @@
 //! Names and widths of element types.
 
-use crate::{DataType, InferError};
+use crate::{DataType, InferError, error::shorten};
 
 impl DataType {
     /// Every element type, in the order of the specification.
@@ -61,7 +61,7 @@ impl DataType {
     pub(crate) fn named(input: &str, name: &str) -> Result<Self, InferError> {
         Self::parse(name).ok_or_else(|| {
             let expected = format!("a datatype of {}", Self::ALL.map(Self::name).join(", "));
-            InferError::input(input, expected, format!("'{name}'"))
+            InferError::input(input, expected, format!("'{}'", shorten(name)))
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Why an inference was not answered, in terms that hold for every wire format.
 
+use std::borrow::Cow;
+
 /// An inference that failed. The front maps it to HTTP in one place and to gRPC in another; the text goes to the caller, so it
 /// names tensors and numbers, never paths or addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +47,12 @@ pub enum InferError {
         /// Requests at a time.
         limit: usize,
     },
+    /// The requests in memory are as large as allowed together; it was not executed.
+    #[error("the requests that this replica has in memory are as large as it allows, {limit} bytes together")]
+    Full {
+        /// Bytes of all requests.
+        limit: usize,
+    },
     /// The deadline passed, in the queue or while the model ran.
     #[error("the deadline passed before the model had answered")]
     DeadlineExceeded,
@@ -77,10 +85,19 @@ pub enum Unavailable {
     ShuttingDown,
 }
 
+/// What a caller calls something, as an error shows it: an error is not to be as long as the request.
+pub(crate) fn shorten(text: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 80;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 impl InferError {
     /// An error about the input called `name`.
     pub fn input(name: &str, expected: impl Into<String>, got: impl Into<String>) -> Self {
-        Self::InvalidInput { tensor: format!("input '{name}'"), expected: expected.into(), got: got.into() }
+        Self::InvalidInput { tensor: format!("input '{}'", shorten(name)), expected: expected.into(), got: got.into() }
     }
 
     /// The value of the header `kferving-reason` and of the metric label of the same name.
@@ -91,7 +108,7 @@ impl InferError {
             Self::TooLarge { .. } => "body-too-large",
             Self::UnsupportedEncoding(_) => "unsupported-encoding",
             Self::Misdirected { .. } => "misdirected",
-            Self::Busy { .. } => "replica-busy",
+            Self::Busy { .. } | Self::Full { .. } => "replica-busy",
             Self::DeadlineExceeded => "deadline",
             Self::Cancelled => "cancelled",
             Self::Unavailable { reason: Unavailable::LoadFailed, .. } => "load-failed",

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use flate2::read::{GzDecoder, ZlibDecoder};
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use model_wrapper_protocol::InferError;
 use parking_lot::Mutex;
 
-use crate::serving::Slot;
+use crate::serving::{HeldMemory, Slot};
 
 /// A response's body.
 pub(super) enum FrontBody {
@@ -148,25 +148,34 @@ impl Encoding {
     }
 
     /// Decodes a body; the result is `limit` bytes at most.
-    pub(super) fn decode(self, body: Bytes, limit: usize) -> Result<Bytes, InferError> {
+    pub(super) fn decode(self, body: Bytes, limit: usize, memory: &HeldMemory) -> Result<Bytes, InferError> {
         match self {
             Self::Identity => Ok(body),
-            Self::Gzip => inflate(GzDecoder::new(&*body), limit),
-            Self::Deflate => inflate(ZlibDecoder::new(&*body), limit),
+            Self::Gzip => inflate(MultiGzDecoder::new(&*body), limit, memory),
+            Self::Deflate => inflate(ZlibDecoder::new(&*body), limit, memory),
         }
     }
 }
 
-fn inflate(decoder: impl std::io::Read, limit: usize) -> Result<Bytes, InferError> {
+/// Bytes that are decompressed before it is asked whether there may be more.
+const INFLATED_AT_ONCE: u64 = 1 << 20;
+
+fn inflate(mut decoder: impl std::io::Read, limit: usize, memory: &HeldMemory) -> Result<Bytes, InferError> {
     let mut out = Vec::new();
-    decoder
-        .take(limit as u64 + 1)
-        .read_to_end(&mut out)
-        .map_err(|error| InferError::BadRequest(format!("the body cannot be decompressed: {error}")))?;
-    if out.len() > limit {
-        return Err(InferError::TooLarge { what: "the decompressed body", limit });
+    loop {
+        let more = decoder
+            .by_ref()
+            .take(INFLATED_AT_ONCE)
+            .read_to_end(&mut out)
+            .map_err(|error| InferError::BadRequest(format!("the body cannot be decompressed: {error}")))?;
+        if more == 0 {
+            return Ok(out.into());
+        }
+        if out.len() > limit {
+            return Err(InferError::TooLarge { what: "the decompressed body", limit });
+        }
+        memory.grow(more)?;
     }
-    Ok(out.into())
 }
 
 /// Refuses a body whose declared length is above the limit, before any of it is read (and before `100 Continue`).
@@ -180,8 +189,12 @@ pub(super) fn check_declared(body: &Incoming, limit: usize) -> Result<(), InferE
 /// Bytes set aside at once for a body of declared length; a larger one is believed as it comes.
 const BELIEVED: u64 = 1 << 20;
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, InferError> {
+/// Reads a body of at most `limit` bytes. `count` is told of what comes, and may refuse it.
+pub(super) async fn read(
+    mut body: Incoming,
+    limit: usize,
+    count: impl Fn(usize) -> Result<(), InferError>,
+) -> Result<Bytes, InferError> {
     let declared = body.size_hint().lower().min(BELIEVED);
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -191,6 +204,7 @@ pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Infe
         if data.len() > limit - first.len().max(rest.len()) {
             return Err(InferError::TooLarge { what: "the body", limit });
         }
+        count(data.len())?;
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
@@ -205,6 +219,11 @@ pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Infe
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
+/// For bodies so small that their connections count for more.
+pub(super) fn uncounted(_: usize) -> Result<(), InferError> {
+    Ok(())
+}
+
 /// Bytes and time spent on the body of a request that was refused without it. Closing the connection instead could destroy the
 /// answer on its way and would cost the caller a connection; the bound is what a gateway replays.
 const DISCARDED: usize = 64 << 10;
@@ -215,5 +234,5 @@ pub(super) fn discard(headers: &HeaderMap, body: Incoming) {
     if body.is_end_stream() || headers.contains_key(header::EXPECT) || check_declared(&body, DISCARDED).is_err() {
         return;
     }
-    tokio::spawn(tokio::time::timeout(DISCARD_TIME, read(body, DISCARDED)));
+    tokio::spawn(tokio::time::timeout(DISCARD_TIME, read(body, DISCARDED, uncounted)));
 }

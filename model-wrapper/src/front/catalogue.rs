@@ -1,5 +1,7 @@
 //! Metadata, health and the catalogue over REST.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -96,8 +98,9 @@ pub(super) fn indexed(serving: &Serving, only_ready: bool) -> Option<Indexed> {
     })
 }
 
-/// Bytes of an index request; it has one field.
-const INDEX_BODY: usize = 4 << 10;
+/// Bytes of a request that is not for an inference, the largest of which has a field or two; and the time that it may take.
+pub(super) const REQUEST_BYTES: usize = 4 << 10;
+pub(super) const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 pub(super) async fn index(serving: &Serving, body: Incoming) -> Result<Response<FrontBody>, InferError> {
     #[derive(Deserialize, Default)]
@@ -105,8 +108,11 @@ pub(super) async fn index(serving: &Serving, body: Incoming) -> Result<Response<
         #[serde(default)]
         ready: bool,
     }
-    body::check_declared(&body, INDEX_BODY)?;
-    let body: Bytes = body::read(body, INDEX_BODY).await?;
+    body::check_declared(&body, REQUEST_BYTES)?;
+    let read = tokio::time::timeout(REQUEST_TIME, body::read(body, REQUEST_BYTES, body::uncounted)).await;
+    let body: Bytes = read.map_err(|_| {
+        InferError::BadRequest(format!("the body did not come within {} seconds", REQUEST_TIME.as_secs()))
+    })??;
     let wanted: Body = if body.is_empty() {
         Body::default()
     } else {

@@ -15,6 +15,20 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 /// nginx's status for a caller that left; nobody reads it but a log.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// Bytes of an error's text: names in it come from callers, a model may have hundreds of inputs, and over gRPC it goes into a
+/// header, of which clients take 8 KiB with all others and each byte may become three.
+const MAX_TEXT: usize = 2048;
+
+/// What is said of an error.
+pub(super) fn text(error: &InferError) -> String {
+    let mut text = error.to_string();
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push('…');
+    }
+    text
+}
+
 /// The HTTP status of an error.
 pub(super) fn status(error: &InferError) -> StatusCode {
     match error {
@@ -23,7 +37,9 @@ pub(super) fn status(error: &InferError) -> StatusCode {
         InferError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         InferError::UnsupportedEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         InferError::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
-        InferError::Busy { .. } | InferError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        InferError::Busy { .. } | InferError::Full { .. } | InferError::Unavailable { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         InferError::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         InferError::Cancelled => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
         InferError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -37,7 +53,10 @@ pub(super) fn code(error: &InferError) -> Code {
         InferError::NotFound(_) => Code::NotFound,
         InferError::TooLarge { .. } => Code::ResourceExhausted,
         InferError::UnsupportedEncoding(_) => Code::Unimplemented,
-        InferError::Misdirected { .. } | InferError::Busy { .. } | InferError::Unavailable { .. } => Code::Unavailable,
+        InferError::Misdirected { .. }
+        | InferError::Busy { .. }
+        | InferError::Full { .. }
+        | InferError::Unavailable { .. } => Code::Unavailable,
         InferError::DeadlineExceeded => Code::DeadlineExceeded,
         InferError::Cancelled => Code::Cancelled,
         InferError::Internal(_) => Code::Internal,
@@ -46,7 +65,7 @@ pub(super) fn code(error: &InferError) -> Code {
 
 /// The HTTP response to a request that failed.
 pub(super) fn response(error: &InferError) -> Response<FrontBody> {
-    let mut response = refusal(status(error), &error.to_string(), error.reason());
+    let mut response = refusal(status(error), &text(error), error.reason());
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     }
@@ -68,7 +87,7 @@ pub(super) fn no_route(error: NoRoute) -> Response<FrontBody> {
 
 /// The gRPC status of a request that failed.
 pub(super) fn grpc_status(error: &InferError) -> tonic::Status {
-    let mut status = tonic::Status::new(code(error), error.to_string());
+    let mut status = tonic::Status::new(code(error), text(error));
     status.metadata_mut().insert(REASON, tonic::metadata::MetadataValue::from_static(error.reason()));
     status
 }
@@ -97,6 +116,7 @@ mod tests {
             InferError::UnsupportedEncoding("br".into()),
             InferError::Misdirected { held: "a".into(), wanted: "b".into() },
             InferError::Busy { limit: 1 },
+            InferError::Full { limit: 1 },
             InferError::DeadlineExceeded,
             InferError::Cancelled,
             InferError::Internal("no".into()),

@@ -1,9 +1,16 @@
 //! The gRPC service.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use model_wrapper_protocol::{
     InferError, Limits,
@@ -25,18 +32,22 @@ use super::{
     body::{FrontBody, Place},
     catalogue::{self, EXTENSIONS, SERVER_NAME, SERVER_VERSION},
     deadline,
-    error::{REASON, grpc_status},
+    error::{REASON, grpc_status, text},
     infer::{check_target, identity},
     metrics::{FrontMetrics, Protocol},
     respond::server_timing,
     route::Target,
 };
-use crate::serving::{Readiness, ServedModel, Serving, Timings};
+use crate::serving::{HeldMemory, Readiness, ServedModel, Serving, Timings};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Whether a request is gRPC's.
 pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
     let kind = request.headers().get(http::header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    let rest = kind.and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
+    // gRPC-Web is another protocol, and HTTP/1 has no place for a status that comes last.
+    request.version() == http::Version::HTTP_2 && rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
 }
 
 /// What was found out about an inference by its headers, before its message was read.
@@ -47,6 +58,8 @@ struct Admitted {
     timeout: Duration,
     /// Taken already by a unary call; a stream's messages take it.
     place: Place,
+    /// Of what has come.
+    memory: HeldMemory,
 }
 
 /// The service; cheap to clone.
@@ -78,8 +91,11 @@ impl Grpc {
         } else if path.ends_with("/ModelStreamInfer") {
             self.admitted(request, false).await
         } else {
-            let answer = self.serve(request, Limits::default().max_body).await;
-            Ok(answer.map(|body| FrontBody::Grpc { body, place: Place::default() }))
+            let answer = self.serve(request, catalogue::REQUEST_BYTES);
+            match tokio::time::timeout(catalogue::REQUEST_TIME, answer).await {
+                Ok(answer) => Ok(answer.map(|body| FrontBody::Grpc { body, place: Place::default() })),
+                Err(_) => Ok(refuse(&InferError::DeadlineExceeded)),
+            }
         }
     }
 
@@ -91,9 +107,9 @@ impl Grpc {
             Err(error) => return Ok(refuse(&error)),
         };
         let limit = admitted.served.max_body();
-        let (timeout, place) = (admitted.timeout, admitted.place.clone());
+        let (timeout, place, memory) = (admitted.timeout, admitted.place.clone(), admitted.memory.clone());
         request.extensions_mut().insert(admitted);
-        let call = self.serve(request, limit);
+        let call = self.serve(request.map(|body| Counted { body, memory }), limit);
         // A stream has the timeout for each of its messages.
         let response = if unary { tokio::time::timeout(timeout, call).await } else { Ok(call.await) };
         Ok(match response {
@@ -102,7 +118,11 @@ impl Grpc {
         })
     }
 
-    async fn serve(&self, request: Request<Incoming>, limit: usize) -> Response<tonic::body::Body> {
+    async fn serve<B>(&self, request: Request<B>, limit: usize) -> Response<tonic::body::Body>
+    where
+        B: Body + Send + 'static,
+        B::Error: Into<BoxError> + Send + 'static,
+    {
         let mut service = GrpcInferenceServiceServer::new(self.clone())
             .max_decoding_message_size(limit)
             .max_encoding_message_size(usize::MAX)
@@ -122,7 +142,35 @@ impl Grpc {
         if unary {
             place.keep(Arc::new(served.acquire()?));
         }
-        Ok(Admitted { served, timeout, place })
+        let memory = served.memory();
+        Ok(Admitted { served, timeout, place, memory })
+    }
+}
+
+/// A body whose bytes are counted as they come.
+struct Counted {
+    body: Incoming,
+    memory: HeldMemory,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)?) else { return Poll::Ready(None) };
+        let come = frame.data_ref().map_or(0, Bytes::len);
+        // tonic answers with a status that it finds in a body's error.
+        let counted = self.memory.grow(come).map_err(|error| BoxError::from(grpc_status(&error)));
+        Poll::Ready(Some(counted.map(|()| frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -163,15 +211,46 @@ fn unsupported_encoding(response: &mut Response<tonic::body::Body>) {
 async fn infer(
     served: &ServedModel,
     message: ModelInferRequest,
+    memory: &HeldMemory,
     deadline: Instant,
 ) -> Result<(ModelInferResponse, Timings), InferError> {
     check_target(served.metadata(), &target(&message.model_name, &message.model_version))?;
     let limits = Limits { max_body: served.max_body(), ..Limits::default() };
     let mut decoded = grpc::decode(message, &limits)?;
     decoded.request.check(served.metadata())?;
+    memory.settle(&decoded.request)?;
     let id = decoded.request.id.take();
     let (response, timings) = served.infer(decoded.request, deadline).await?;
+    memory.release();
     Ok((grpc::encode(&response, served.metadata(), id, decoded.form)?, timings))
+}
+
+/// Answers a message of a stream; an error is an answer too.
+async fn answer_in_stream(
+    Admitted { served, timeout, place, memory }: &Admitted,
+    message: ModelInferRequest,
+    metrics: &FrontMetrics,
+) -> ModelStreamInferResponse {
+    let measured = metrics.begin(Protocol::Grpc);
+    let id = message.id.clone();
+    let answer = async {
+        let slot = place.take(|| served.acquire())?;
+        infer(served, message, memory, Instant::now() + *timeout).await.inspect(|_| place.keep(slot))
+    };
+    let answer = answer.await;
+    memory.release();
+    match answer {
+        Ok((response, _)) => {
+            measured.answered();
+            ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
+        }
+        Err(error) => {
+            measured.failed(error.reason());
+            // The id tells a caller with several messages under way which of them failed.
+            let infer_response = Some(ModelInferResponse { id, ..ModelInferResponse::default() });
+            ModelStreamInferResponse { error_message: text(&error), infer_response }
+        }
+    }
 }
 
 /// What [`Grpc::call`] left with an inference.
@@ -234,8 +313,8 @@ impl GrpcInferenceService for Grpc {
         &self,
         request: tonic::Request<ModelInferRequest>,
     ) -> Result<tonic::Response<ModelInferResponse>, Status> {
-        let Admitted { served, timeout, .. } = admitted(&request)?;
-        let answer = infer(&served, request.into_inner(), Instant::now() + timeout).await;
+        let Admitted { served, timeout, memory, .. } = admitted(&request)?;
+        let answer = infer(&served, request.into_inner(), &memory, Instant::now() + timeout).await;
         let (message, timings) = answer.map_err(|error| grpc_status(&error))?;
         let mut response = tonic::Response::new(message);
         if let Ok(value) = server_timing(timings).parse() {
@@ -250,30 +329,23 @@ impl GrpcInferenceService for Grpc {
         &self,
         request: tonic::Request<tonic::Streaming<ModelInferRequest>>,
     ) -> Result<tonic::Response<Self::ModelStreamInferStream>, Status> {
-        let Admitted { served, timeout, place } = admitted(&request)?;
+        let admitted = admitted(&request)?;
         let metrics = self.metrics.clone();
-        let answers = request.into_inner().then(move |message| {
-            let (served, place) = (Arc::clone(&served), place.clone());
-            let measured = metrics.begin(Protocol::Grpc);
+        let answers = futures::stream::unfold(Some(request.into_inner()), move |messages| {
+            let (admitted, metrics) = (admitted.clone(), metrics.clone());
             async move {
-                let message = message?;
-                let id = message.id.clone();
-                let answer = async {
-                    let slot = place.take(|| served.acquire())?;
-                    infer(&served, message, Instant::now() + timeout).await.inspect(|_| place.keep(slot))
+                let mut messages = messages?;
+                let message = tokio::select! {
+                    biased;
+                    message = messages.next() => message?,
+                    // What has come is answered, and nobody keeps the server by saying nothing.
+                    refusal = admitted.served.refused() => return Some((Err(grpc_status(&refusal)), None)),
                 };
-                Ok(match answer.await {
-                    Ok((response, _)) => {
-                        measured.answered();
-                        ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
-                    }
-                    Err(error) => {
-                        measured.failed(error.reason());
-                        // The id tells a caller with several messages under way which of them failed.
-                        let infer_response = Some(ModelInferResponse { id, ..ModelInferResponse::default() });
-                        ModelStreamInferResponse { error_message: error.to_string(), infer_response }
-                    }
-                })
+                let answer = match message {
+                    Ok(message) => Ok(answer_in_stream(&admitted, message, &metrics).await),
+                    Err(status) => Err(status),
+                };
+                Some((answer, Some(messages)))
             }
         });
         Ok(tonic::Response::new(Box::pin(answers)))

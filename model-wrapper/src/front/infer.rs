@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use model_wrapper_protocol::{
-    InferError, InferResponse, Limits, ModelMetadata, v1,
+    InferError, InferRequest, InferResponse, Limits, ModelMetadata, v1,
     v2::{self, OutputForms},
 };
 use tokio::time::Instant;
@@ -32,6 +32,15 @@ pub(super) enum Form {
 enum Decoded {
     V1(v1::V1Request),
     V2(v2::V2Request),
+}
+
+impl Decoded {
+    fn request(&self) -> &InferRequest {
+        match self {
+            Self::V1(decoded) => &decoded.request,
+            Self::V2(decoded) => &decoded.request,
+        }
+    }
 }
 
 /// The model that the request is for, by its revision and its target. The body is not looked at.
@@ -109,18 +118,24 @@ pub(super) async fn run(
         }
     };
     let answer = tokio::time::timeout_at(deadline, async {
-        let body = body::read(body, limits.max_body).await?;
-        let model = Arc::clone(&served);
+        let memory = served.memory();
+        let body = body::read(body, limits.max_body, |bytes| memory.grow(bytes)).await?;
+        let (model, decoding) = (Arc::clone(&served), memory.clone());
         let heavy = encoding != Encoding::Identity || text_length(&body, form) > OFFLOADED;
-        let decoded =
-            offload(heavy, move || decode(&encoding.decode(body, limits.max_body)?, form, model.metadata(), &limits))
-                .await?;
+        let decoded = offload(heavy, move || {
+            let body = encoding.decode(body, limits.max_body, &decoding)?;
+            let decoded = decode(&body, form, model.metadata(), &limits)?;
+            decoding.settle(decoded.request())?;
+            Ok(decoded)
+        })
+        .await?;
         match decoded {
             Decoded::V1(v1::V1Request { layout: layout @ v1::V1Layout::Rows(0), .. }) => {
                 Ok(respond::inferred(v1::encode(&InferResponse::default(), layout)?, Timings::default(), slot))
             }
             Decoded::V1(decoded) => {
                 let (response, timings) = served.infer(decoded.request, deadline).await?;
+                memory.release();
                 let heavy = response.outputs.iter().map(|output| output.data.bytes()).sum::<usize>() > OFFLOADED;
                 let body = offload(heavy, move || v1::encode(&response, decoded.layout)).await?;
                 Ok(respond::inferred(body, timings, slot))
@@ -128,6 +143,7 @@ pub(super) async fn run(
             Decoded::V2(v2::V2Request { mut request, forms }) => {
                 let id = request.id.take();
                 let (response, timings) = served.infer(request, deadline).await?;
+                memory.release();
                 let body = encode_v2(response, &served, id, forms).await?;
                 Ok(respond::inferred_v2(body, timings, slot))
             }

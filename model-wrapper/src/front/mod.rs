@@ -10,6 +10,7 @@ mod error;
 mod grpc;
 mod infer;
 mod metrics;
+mod owed;
 mod probe;
 mod respond;
 mod route;

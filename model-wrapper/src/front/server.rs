@@ -1,6 +1,7 @@
 //! The listener and its connections.
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     pin::{Pin, pin},
@@ -20,7 +21,11 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 
-use super::{Front, stall::Impatient};
+use super::{
+    Front,
+    owed::{Answer, Owed},
+    stall::Impatient,
+};
 
 /// Connections at a time. A replica's callers are gateways, which pool; the bound keeps anyone else from using up descriptors.
 const MAX_CONNECTIONS: usize = 4096;
@@ -31,6 +36,18 @@ const IDLE: Duration = Duration::from_secs(120);
 
 /// Longest that a caller may take nothing of an answer on its way: as long as the gateway waits for a silent upload.
 const STALLED: Duration = Duration::from_secs(30);
+/// The same of an answer over HTTP/2. The end of the connection is the end of its other answers too, and the gateway ends by
+/// itself what its own callers do not take: it gets the time to.
+const STALLED_STREAM: Duration = Duration::from_secs(60);
+
+/// How often an HTTP/2 peer that sends nothing is asked for a sign of life, and how long it may take to give one. Such a
+/// connection may be idle for long, but one whose peer is gone must not keep its place.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(45);
+const SIGN_TAKES: Duration = Duration::from_secs(15);
+
+/// What the connections of a server that stops get once its last place is free: callers learn that it stops, and who says
+/// nothing, or sends for ever, keeps no process.
+const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// HTTP/2 streams of a connection: a gateway's requests to one replica, of which few run at a time.
 const MAX_STREAMS: u32 = 256;
@@ -43,20 +60,56 @@ const MAX_HEADERS: u32 = 16 << 10;
 /// Pause after an accept that failed for want of descriptors or memory, which soon may be had again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long peers are waited for.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) stalled_stream: Duration,
+    pub(super) sign_of_life: Duration,
+    pub(super) sign_takes: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { stalled_stream: STALLED_STREAM, sign_of_life: SIGN_OF_LIFE, sign_takes: SIGN_TAKES }
+    }
+}
+
+/// How far the server is with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// Connections end when they have nothing under way.
+    Stopping,
+    /// They end.
+    Over,
+}
+
 impl Front {
     /// Serves connections until `shutdown`; returns when the requests under way then have been answered.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        self.serve_with(Patience::default(), listener, shutdown).await;
+    }
+
+    pub(super) async fn serve_with(
+        self,
+        patience: Patience,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
         builder
             .http2()
             .timer(TokioTimer::new())
+            .keep_alive_interval(patience.sign_of_life)
+            .keep_alive_timeout(patience.sign_takes)
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADERS);
-        let server = Server { front: self, builder: Arc::new(builder) };
-        let (stopping, _) = watch::channel(false);
+        let serving = self.serving.clone();
+        let server = Server { front: self, builder: Arc::new(builder), patience };
+        let (stage, _) = watch::channel(Stage::Serving);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -72,18 +125,27 @@ impl Front {
                     continue;
                 }
             };
-            tokio::spawn(server.clone().connection(stream, place, stopping.subscribe()));
+            tokio::spawn(server.clone().connection(stream, place, stage.subscribe()));
         }
         // Callers whose connection the kernel took on our behalf; what it has told the runtime of them is older.
         if let Ok(listener) = listener.into_std() {
             while let (Ok(place), Ok((stream, _))) = (Arc::clone(&places).try_acquire_owned(), listener.accept()) {
                 if let Ok(stream) = from_std(stream) {
-                    tokio::spawn(server.clone().connection(stream, place, stopping.subscribe()));
+                    tokio::spawn(server.clone().connection(stream, place, stage.subscribe()));
                 }
             }
         }
-        stopping.send_replace(true);
-        stopping.closed().await;
+        stage.send_replace(Stage::Stopping);
+        let farewell = async {
+            serving.shut_down().await;
+            tokio::time::sleep(FAREWELL).await;
+            stage.send_replace(Stage::Over);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = stage.closed() => {}
+            () = farewell => {}
+        }
     }
 }
 
@@ -92,61 +154,74 @@ impl Front {
 struct Server {
     front: Front,
     builder: Arc<auto::Builder<TokioExecutor>>,
+    patience: Patience,
 }
 
 impl Server {
-    async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit, stopping: watch::Receiver<bool>) {
+    async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit, stage: watch::Receiver<Stage>) {
         // hyper's own timers begin with the first bytes, by which it tells HTTP/1 from HTTP/2.
         let mut first = [0];
         let begins = tokio::select! {
             biased;
             begins = tokio::time::timeout(IDLE, stream.peek(&mut first)) => matches!(begins, Ok(Ok(1))),
-            () = over(stopping.clone()) => false,
+            () = lame(stage.clone()) => false,
         };
         if !begins {
             return;
         }
-        let told = stopping.clone();
-        let front = self.front;
+        let (told, owed) = (stage.clone(), Owed::default());
+        let (front, owing) = (self.front, owed.clone());
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let (front, told) = (front.clone(), told.clone());
+            let (front, told, owing) = (front.clone(), told.clone(), owing.clone());
             async move {
-                let can_close = request.version() < Version::HTTP_2;
-                let mut answer = front.answer(request).await;
-                if let Ok(response) = &mut answer
-                    && can_close
-                    && *told.borrow()
-                {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                let is_http1 = request.version() < Version::HTTP_2;
+                let Ok(mut answer) = front.answer(request).await;
+                if is_http1 && *told.borrow() > Stage::Serving {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                answer
+                let answer = answer.map(|body| if is_http1 { Answer::from(body) } else { owing.answer(body) });
+                Ok::<_, Infallible>(answer)
             }
         });
         let connection =
             self.builder.serve_connection(TokioIo::new(Impatient::new(stream, STALLED)), service).into_owned();
-        // A connection that breaks is its caller's matter.
-        if let Err(error) = drive(connection, stopping, auto::Connection::graceful_shutdown).await {
-            tracing::debug!(%error, "connection ended");
+        tokio::select! {
+            biased;
+            ended = drive(connection, stage.clone(), auto::Connection::graceful_shutdown) => {
+                // A connection that breaks is its caller's matter.
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+            }
+            () = owed.stalled(self.patience.stalled_stream) => {
+                tracing::debug!("connection ended: an answer was not taken");
+            }
+            () = reached(stage, Stage::Over) => {}
         }
     }
 }
 
 /// Serves a connection, and has it finish once the server has been stopping for a while.
-async fn drive<C: Future>(connection: C, stopping: watch::Receiver<bool>, finish: impl Fn(Pin<&mut C>)) -> C::Output {
+async fn drive<C: Future>(connection: C, stage: watch::Receiver<Stage>, finish: impl Fn(Pin<&mut C>)) -> C::Output {
     let mut connection = pin!(connection);
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
-        () = over(stopping) => {}
+        () = lame(stage) => {}
     }
     lame_duck::finish(connection, finish).await
 }
 
 /// Resolves when callers have had the time to learn that the server stops.
-async fn over(mut stopping: watch::Receiver<bool>) {
-    // An error means that the server is gone.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
+async fn lame(stage: watch::Receiver<Stage>) {
+    reached(stage, Stage::Stopping).await;
     tokio::time::sleep(LAME_DUCK).await;
+}
+
+/// Resolves when the server is as far as `wanted`.
+async fn reached(mut stage: watch::Receiver<Stage>, wanted: Stage) {
+    // An error means that the server is gone.
+    let _ = stage.wait_for(|stage| *stage >= wanted).await;
 }
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {

@@ -27,7 +27,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::*;
+use super::{server::Patience, *};
 use crate::{metrics::WrapperMetrics, serving::ModelSpec, test_runtime::runtime};
 
 /// What the model does, by the first byte of its input.
@@ -90,7 +90,7 @@ impl Drop for Served {
 }
 
 async fn serve() -> Served {
-    let (listener, front, let_go) = front(None).await;
+    let (listener, front, let_go) = front(Settings::default()).await;
     let addr = listener.local_addr().unwrap();
     tokio::spawn(front.serve(listener, std::future::pending()));
     Served { connection: connect(addr).await, let_go }
@@ -103,8 +103,18 @@ async fn connect(addr: SocketAddr) -> SendRequest<Full<Bytes>> {
     connection
 }
 
+/// How the fake model is served.
+#[derive(Default)]
+struct Settings {
+    concurrency: Option<usize>,
+    memory: Option<usize>,
+}
+
+/// One request at a time.
+const ONE: Settings = Settings { concurrency: Some(1), memory: None };
+
 /// A front for the fake model, a listener for it, and what lets the model's thread go.
-async fn front(concurrency: Option<usize>) -> (TcpListener, Front, Arc<AtomicBool>) {
+async fn front(Settings { concurrency, memory }: Settings) -> (TcpListener, Front, Arc<AtomicBool>) {
     let tensor = |name: &str| TensorMetadata { name: name.into(), datatype: DataType::Uint8, shape: vec![-1] };
     let metadata = ModelMetadata {
         name: "fake".into(),
@@ -118,7 +128,8 @@ async fn front(concurrency: Option<usize>) -> (TcpListener, Front, Arc<AtomicBoo
     let registry = Registry::new();
     let serving = Serving::idle(runtime(), None, WrapperMetrics::register(&registry).unwrap());
     let backend = FakeModel { metadata, let_go: Arc::clone(&let_go) };
-    let spec = ModelSpec { concurrency, ..ModelSpec::new("fake".into(), PathBuf::new()) };
+    let mut spec = ModelSpec { concurrency, ..ModelSpec::new("fake".into(), PathBuf::new()) };
+    spec.memory = memory.unwrap_or(spec.memory);
     serving.serve_backend(Box::new(backend), &spec).unwrap();
     let front = Front::new(serving, FrontMetrics::register(&registry).unwrap());
 
@@ -188,7 +199,7 @@ async fn a_huge_answer_arrives_whole() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_read_keeps_its_place() {
-    let (listener, front, let_go) = front(Some(1)).await;
+    let (listener, front, let_go) = front(ONE).await;
     let addr = listener.local_addr().unwrap();
     tokio::spawn(front.serve(listener, std::future::pending()));
     let mut other = Served { connection: connect(addr).await, let_go };
@@ -220,7 +231,7 @@ fn message(behaviour: u8) -> ModelInferRequest {
 
 #[tokio::test]
 async fn a_streams_answer_that_is_not_read_keeps_its_place() {
-    let (listener, front, let_go) = front(Some(1)).await;
+    let (listener, front, let_go) = front(ONE).await;
     let addr = listener.local_addr().unwrap();
     let metrics = front.metrics.clone();
     tokio::spawn(front.serve(listener, std::future::pending()));
@@ -260,7 +271,7 @@ async fn ask(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn what_callers_have_sent_is_answered_when_the_server_stops() {
-    let (listener, front, _let_go) = front(None).await;
+    let (listener, front, _let_go) = front(Settings::default()).await;
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(front.serve(listener, async move { drop(stopped.await) }));
@@ -287,4 +298,167 @@ async fn what_callers_have_sent_is_answered_when_the_server_stops() {
         assert!(rest.contains("HTTP/1.1 200"), "connection {index}: {rest:?}");
     }
     server.await.unwrap();
+}
+
+/// Asks until an echo is answered.
+async fn until_answered(other: &mut Served) {
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    while other.infer(ECHO, "30").await.0 != 200 {
+        assert!(std::time::Instant::now() < patience, "never answered");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_stays_closed_keeps_no_place_for_good() {
+    let (listener, front, let_go) = front(ONE).await;
+    let addr = listener.local_addr().unwrap();
+    let metrics = front.metrics.clone();
+    let patience = Patience { stalled_stream: Duration::from_millis(300), ..Patience::default() };
+    tokio::spawn(front.serve_with(patience, listener, std::future::pending()));
+    let mut other = Served { connection: connect(addr).await, let_go };
+
+    for (window, behaviour) in [(0, ECHO), (20, ECHO), (1 << 20, HUGE)] {
+        let answered = metrics.answered(Protocol::V2);
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let mut client = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let (mut sender, driver) =
+            client.initial_stream_window_size(window).handshake(TokioIo::new(stream)).await.unwrap();
+        let ended = tokio::spawn(driver);
+        let uri = format!("http://{addr}/v2/models/fake/infer");
+        let request = Request::post(uri).body(Full::<Bytes>::from(body(behaviour))).unwrap();
+        // Its body is never read.
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), metrics.answered(Protocol::V2)), (200, answered + 1));
+        assert_eq!(other.infer(ECHO, "30").await.0, 503);
+        until_answered(&mut other).await;
+        tokio::time::timeout(Duration::from_secs(30), ended).await.expect("its connection ends").unwrap().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_silent_http2_peer_keeps_no_connection() {
+    let (listener, front, _let_go) = front(Settings::default()).await;
+    let addr = listener.local_addr().unwrap();
+    let brief = Duration::from_millis(20);
+    let patience = Patience { sign_of_life: brief, sign_takes: brief, ..Patience::default() };
+    tokio::spawn(front.serve_with(patience, listener, std::future::pending()));
+    let mut silent = TcpStream::connect(addr).await.unwrap();
+    // The preface and empty settings; no ping is answered.
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut ignored = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(30), silent.read_to_end(&mut ignored)).await;
+    assert!(ended.is_ok(), "its connection is still open");
+}
+
+#[tokio::test]
+async fn an_idle_stream_is_told_that_its_server_stops() {
+    let (listener, front, _let_go) = front(Settings::default()).await;
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(front.serve(listener, async move { drop(stopped.await) }));
+    let mut client = GrpcInferenceServiceClient::connect(format!("http://{addr}")).await.unwrap();
+    let (messages, sent) = tokio::sync::mpsc::unbounded_channel();
+    messages.send(message(ECHO)).unwrap();
+    let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(sent);
+    let mut answers = client.model_stream_infer(stream).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().error_message, "");
+    stop.send(()).unwrap();
+    let status = answers.message().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(status.metadata().get(error::REASON).unwrap(), "shutting-down");
+    drop((messages, client));
+    tokio::time::timeout(Duration::from_secs(30), server).await.expect("the server ends").unwrap();
+}
+
+/// Bytes of all requests in the tests of that bound, and of a body that takes most of them.
+const MEMORY: usize = 1 << 20;
+const MOST: usize = 700 << 10;
+
+/// A body of about [`MOST`] bytes for an echo.
+fn large() -> String {
+    let mut body = body(ECHO);
+    body.insert_str(1, &" ".repeat(MOST));
+    body
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_go_on_are_bounded_together() {
+    let (listener, front, let_go) = front(Settings { memory: Some(MEMORY), ..Settings::default() }).await;
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(front.serve(listener, std::future::pending()));
+    let mut other = Served { connection: connect(addr).await, let_go };
+    let whole = || Request::post("/v2/models/fake/infer");
+    assert_eq!(other.send(whole(), large()).await.0, 200);
+
+    let mut unfinished = TcpStream::connect(addr).await.unwrap();
+    let head = format!("POST /v2/models/fake/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", 2 * MOST);
+    unfinished.write_all((head + &" ".repeat(MOST)).as_bytes()).await.unwrap();
+    refused_as_busy(addr).await;
+    assert_eq!(other.infer(ECHO, "30").await.0, 200);
+    drop(unfinished);
+    answered_whole(addr).await;
+
+    // A message of a stream, which has no place while it comes.
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (mut sender, driver) =
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let driver = tokio::spawn(driver);
+    let (frames, sent) = tokio::sync::mpsc::unbounded_channel::<Result<_, Infallible>>();
+    let body = http_body_util::StreamBody::new(tokio_stream::wrappers::UnboundedReceiverStream::new(sent));
+    let request = Request::post(format!("http://{addr}/inference.GRPCInferenceService/ModelStreamInfer"))
+        .header("content-type", "application/grpc")
+        .body(body)
+        .unwrap();
+    let call = tokio::spawn(async move { sender.send_request(request).await.map(|response| (sender, response)) });
+    let prefix = [&[0][..], &u32::try_from(2 * MOST).unwrap().to_be_bytes()].concat();
+    frames.send(Ok(http_body::Frame::data(Bytes::from([prefix, vec![0; MOST]].concat())))).unwrap();
+    refused_as_busy(addr).await;
+    driver.abort();
+    drop((frames, call));
+    answered_whole(addr).await;
+}
+
+/// Asks with a large body until it is refused for want of memory.
+async fn refused_as_busy(addr: SocketAddr) {
+    large_until(addr, (503, Some("replica-busy"))).await;
+}
+
+async fn answered_whole(addr: SocketAddr) {
+    large_until(addr, (200, None)).await;
+}
+
+async fn large_until(addr: SocketAddr, expected: (u16, Option<&str>)) {
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let let_go = Arc::default();
+        let mut served = Served { connection: connect(addr).await, let_go };
+        let (status, reason, _) = served.send(Request::post("/v2/models/fake/infer"), large()).await;
+        if (status, reason.as_deref()) == expected {
+            return;
+        }
+        assert!(std::time::Instant::now() < patience, "still {status} {reason:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_body_becomes_counts_as_it_does() {
+    use std::io::Write as _;
+
+    let (listener, front, let_go) = front(Settings { memory: Some(MEMORY), ..Settings::default() }).await;
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(front.serve(listener, std::future::pending()));
+    let mut served = Served { connection: connect(addr).await, let_go };
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(" ".repeat(3 * MEMORY).as_bytes()).unwrap();
+    let request = Request::post("/v2/models/fake/infer").header("host", "test").header("content-encoding", "gzip");
+    let request = request.body(Full::from(encoder.finish().unwrap())).unwrap();
+    let response = served.connection.send_request(request).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()[error::REASON].as_bytes()[..]),
+        (503, &b"replica-busy"[..])
+    );
 }

@@ -23,6 +23,7 @@ pub(super) struct Gate {
     taken: AtomicUsize,
     in_flight: IntGauge,
     empty: Notify,
+    stops: Notify,
 }
 
 const DRAINING: usize = 1 << (usize::BITS - 1);
@@ -39,7 +40,7 @@ pub struct Slot {
 
 impl Gate {
     pub(super) fn new(in_flight: IntGauge) -> Self {
-        Self { taken: AtomicUsize::new(0), in_flight, empty: Notify::new() }
+        Self { taken: AtomicUsize::new(0), in_flight, empty: Notify::new(), stops: Notify::new() }
     }
 
     /// Takes one of `limit` places.
@@ -73,6 +74,19 @@ impl Gate {
             Stop::ShuttingDown => SHUTTING_DOWN,
         };
         self.taken.fetch_or(flag, Ordering::SeqCst);
+        self.stops.notify_waiters();
+    }
+
+    /// Resolves once no request is taken any more, with the error of one that comes then.
+    pub(super) async fn refused(&self) -> InferError {
+        loop {
+            let mut stops = std::pin::pin!(self.stops.notified());
+            stops.as_mut().enable();
+            if let Some(refusal) = self.refusal() {
+                return refusal;
+            }
+            stops.await;
+        }
     }
 
     /// Places taken now.

@@ -5,6 +5,7 @@
 
 mod claim;
 mod gate;
+mod memory;
 mod model;
 mod source;
 mod spec;
@@ -25,6 +26,7 @@ use gate::{Gate, Stop};
 
 pub use crate::executor::{Batching, Timings};
 pub use gate::Slot;
+pub use memory::Held as HeldMemory;
 pub use model::{Loaded, ModelError, ServedModel, load};
 pub use source::{Fetched, SourceError, fetch};
 pub use spec::{DEFAULT_TIMEOUT, Format, ModelSpec, SpecError};

@@ -8,6 +8,7 @@ use model_wrapper_onnx::{LoadOptions, OnnxModel, Runtime};
 use model_wrapper_protocol::{Backend, InferError, InferRequest, InferResponse, ModelMetadata};
 
 use super::gate::{Gate, Slot};
+use super::memory::{Held, Memory};
 use super::source::{self, SourceError};
 use super::spec::{Format, ModelSpec};
 use crate::executor::{self, Executor, ExecutorSettings, Timings};
@@ -58,6 +59,7 @@ pub struct ServedModel {
     metadata: ModelMetadata,
     executor: Executor,
     gate: Arc<Gate>,
+    memory: Arc<Memory>,
     places: usize,
     timeout: Duration,
     max_body: usize,
@@ -117,10 +119,11 @@ impl ServedModel {
     ) -> Result<Self, ModelError> {
         let metadata = loaded.backend.metadata().clone();
         let settings = ExecutorSettings { queue_length: spec.queue_length, batching: spec.batching };
+        let memory = Arc::new(Memory::new(spec.memory, metrics.request_bytes.clone()));
         let executor = Executor::start(loaded.backend, settings, metrics).map_err(ModelError::Thread)?;
         // One runs while the queue is full.
         let places = spec.concurrency.unwrap_or(spec.queue_length.saturating_add(1));
-        Ok(Self { metadata, executor, gate, places, timeout: spec.timeout, max_body: spec.max_body })
+        Ok(Self { metadata, executor, gate, memory, places, timeout: spec.timeout, max_body: spec.max_body })
     }
 
     /// What the model takes and gives.
@@ -144,6 +147,16 @@ impl ServedModel {
     /// All are taken, or no request is taken any more.
     pub fn acquire(&self) -> Result<Slot, InferError> {
         self.gate.take(self.places)
+    }
+
+    /// The memory of a request of which nothing has come, to be kept until it has run.
+    pub fn memory(&self) -> Held {
+        self.memory.nothing()
+    }
+
+    /// Resolves once no request is taken any more, with the error of one that comes then.
+    pub async fn refused(&self) -> InferError {
+        self.gate.refused().await
     }
 
     /// Runs a request. Dropping the future takes it out of the queue or cancels its run.

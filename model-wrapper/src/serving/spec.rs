@@ -18,6 +18,9 @@ mod tests;
 /// Requests that may be in the wrapper at a time where no concurrency is given. Each may hold a body of `max_body` bytes.
 const DEFAULT_QUEUE_LENGTH: usize = 256;
 
+/// Bytes of all requests: enough for a full queue of images as tensors.
+const DEFAULT_MEMORY: usize = 512 << 20;
+
 /// Longest that a request may take where nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -48,6 +51,8 @@ pub struct ModelSpec {
     pub timeout: Duration,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Bytes that all requests may have in memory until they have run.
+    pub memory: usize,
     /// Requests that may wait for the model.
     pub queue_length: usize,
     /// Several requests as one.
@@ -89,6 +94,7 @@ impl ModelSpec {
             concurrency: None,
             timeout: DEFAULT_TIMEOUT,
             max_body: Limits::default().max_body,
+            memory: DEFAULT_MEMORY,
             queue_length: DEFAULT_QUEUE_LENGTH,
             batching: None,
             intra_threads: default_intra_threads(),
@@ -127,6 +133,7 @@ impl ModelSpec {
             };
             match name.as_str() {
                 "maxBodyBytes" => self.max_body = number()?,
+                "memoryBytes" => self.memory = number()?,
                 "maxBatchSize" => rows = number()?,
                 "maxBatchLatencyUs" => window = Duration::from_micros(value),
                 "queueLength" => self.queue_length = number()?,
@@ -136,8 +143,8 @@ impl ModelSpec {
                 }
                 other => {
                     return Err(SpecError(format!(
-                        "unknown limit '{other}': known are maxBodyBytes, maxBatchSize, maxBatchLatencyUs, queueLength, \
-                         intraThreads"
+                        "unknown limit '{other}': known are maxBodyBytes, memoryBytes, maxBatchSize, maxBatchLatencyUs, \
+                         queueLength, intraThreads"
                     )));
                 }
             }

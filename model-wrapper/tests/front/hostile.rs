@@ -61,6 +61,61 @@ fn a_body_that_bursts_is_refused_at_the_limit() {
 }
 
 #[test]
+fn gzip_in_several_members_is_one_body() {
+    let wrapper = Wrapper::serving("text", &[]);
+    let member = |part: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(part.as_bytes()).expect("memory takes it");
+        encoder.finish().expect("memory takes it")
+    };
+    let whole = [member(r#"{"instances":"#), member(r#"["a"]}"#)].concat();
+    let post = |body: &[u8]| wrapper.connect().post("/v1/models/text:predict", "content-encoding: gzip\r\n", body);
+    assert_eq!(post(&whole).ok(), serde_json::json!({"predictions": ["a"]}));
+    let error = post(&[whole, b"junk".to_vec()].concat()).refused(400, "bad-request");
+    assert!(error.starts_with("the body cannot be decompressed"), "{error}");
+}
+
+#[test]
+fn an_index_request_that_does_not_end_is_not_waited_for() {
+    let wrapper = Wrapper::serving("text", &[]);
+    let head = "POST /v2/repository/index HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n{";
+    let error = wrapper.connect().exchange(head.as_bytes()).refused(400, "bad-request");
+    assert!(error.contains("did not come within"), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_is_short_whatever_it_is_about() {
+    let wrapper = Wrapper::serving("text", &[]);
+    let name = "ü".repeat(100_000);
+    let input = InferInputTensor { name: name.clone(), datatype: "FP32".into(), ..Default::default() };
+    let message = ModelInferRequest {
+        model_name: "text".into(),
+        inputs: vec![input],
+        raw_input_contents: vec![Bytes::from_static(&[0; 4])],
+        ..Default::default()
+    };
+    let mut client =
+        GrpcInferenceServiceClient::connect(format!("http://{}", wrapper.addr)).await.expect("it connects");
+    let status = client.model_infer(message).await.expect_err("no such input");
+    // Longer, it would not fit into the headers that clients take, and the code would be lost with it.
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+    assert!(status.message().starts_with("unknown input 'üü") && status.message().contains("takes 't'"), "{status:?}");
+    let body = format!(r#"{{"inputs":[{{"name":"{name}","shape":[1],"datatype":"{name}","data":[1]}}]}}"#);
+    let error = wrapper.post("/v2/models/text/infer", &body).refused(400, "bad-request");
+    assert!(error.len() < 4096, "{}", error.len());
+}
+
+#[test]
+fn grpc_needs_http2() {
+    let wrapper = Wrapper::serving("text", &[]);
+    let mut connection = wrapper.connect();
+    for kind in ["application/grpc", "application/grpc-web+proto"] {
+        let headers = format!("content-type: {kind}\r\n");
+        connection.post("/inference.GRPCInferenceService/ServerLive", &headers, &[0; 5]).refused(404, "bad-request");
+    }
+}
+
+#[test]
 fn headers_that_lie_are_refused() {
     let wrapper = Wrapper::serving("text", &[]);
     let refused =

@@ -1,5 +1,6 @@
 //! From the start to the last signal.
 
+use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,26 @@ async fn sigterm_finishes_what_is_under_way_and_refuses_the_rest() {
     assert_eq!(slow.await.unwrap().unwrap().status, 504);
     assert!(wrapper.ended().await.success());
     assert!(!lives(wrapper.pid()));
+}
+
+#[tokio::test]
+async fn who_says_nothing_does_not_keep_a_process_that_stops() {
+    let mut wrapper = Wrapper::serving("loop.onnx", &[]);
+    // The preface and empty settings.
+    let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let index = "POST /v2/repository/index HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{";
+    let mut silent = Vec::new();
+    for said in ["", "GET /v2 HT", "GET /v2 HTTP/1.1\r\nhost: a\r\n", "PRI * HT", http2, index] {
+        let mut stream = std::net::TcpStream::connect(wrapper.traffic).unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        silent.push(stream);
+    }
+    // They have been accepted: this one came last.
+    assert_eq!(wrapper.infer("loop", &iterations(1), &[]).await.status, 200);
+    wrapper.signal("TERM");
+    // One that stops because its time is over ends with a signal.
+    assert!(wrapper.ended().await.success());
+    drop(silent);
 }
 
 #[tokio::test]
