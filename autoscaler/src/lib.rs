@@ -11,6 +11,8 @@ mod effects;
 mod explain;
 mod leader;
 mod metrics;
+#[cfg(test)]
+mod readme;
 mod settings;
 mod status;
 mod translate;

@@ -152,6 +152,21 @@ pub enum Why {
 }
 
 impl Why {
+    /// All reasons.
+    pub const ALL: [Self; 11] = [
+        Self::NoDemand,
+        Self::Idle,
+        Self::StableWindow,
+        Self::PanicWindow,
+        Self::UnknownGateway,
+        Self::RecentRequest,
+        Self::ColdStandby,
+        Self::Substitute,
+        Self::Minimum,
+        Self::Maximum,
+        Self::DeviceUnavailable,
+    ];
+
     /// The reason as a word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
