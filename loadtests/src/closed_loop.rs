@@ -46,61 +46,38 @@ impl ClosedLoop {
     /// The thread could not be started or pinned, or a connection could not be opened.
     pub async fn run(self) -> anyhow::Result<Load> {
         on_a_thread(self.core, move || async move {
-            let connections = self.open().await?;
-            Ok(self.drive_all(connections, self.duration).await?.0)
+            let connections = open(self.addr, self.concurrency).await?;
+            self.drive_all(connections, self.duration).await
         })
         .await
     }
 
-    /// As [`Self::run`], but after `warm_up` on the same connections, for both ends of a fresh one work in small pieces at
-    /// first. `begin` is called between the two.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
-    pub async fn run_warm<T: Send + 'static>(
-        self,
-        warm_up: Duration,
-        begin: impl FnOnce() -> T + Send + 'static,
-    ) -> anyhow::Result<(T, Load)> {
-        on_a_thread(self.core, move || async move {
-            let connections = self.open().await?;
-            let (_, connections) = self.drive_all(connections, warm_up).await?;
-            let begun = begin();
-            Ok((begun, self.drive_all(connections, self.duration).await?.0))
-        })
-        .await
-    }
-
-    async fn open(&self) -> anyhow::Result<Vec<Option<Connection>>> {
-        let mut connections = Vec::new();
-        for _ in 0..self.concurrency {
-            connections.push(Some(Connection::open(self.addr).await.with_context(|| format!("{}", self.addr))?));
-        }
-        Ok(connections)
-    }
-
-    /// Drives connections for a while. Those that can be used again come back.
-    async fn drive_all(
-        &self,
-        connections: Vec<Option<Connection>>,
-        duration: Duration,
-    ) -> anyhow::Result<(Load, Vec<Option<Connection>>)> {
+    /// Drives connections for a while.
+    async fn drive_all(&self, connections: Vec<Connection>, duration: Duration) -> anyhow::Result<Load> {
         let start = Instant::now();
         let mut loops = JoinSet::new();
         for connection in connections {
             loops.spawn(drive(connection, self.addr, self.request.clone(), start + duration));
         }
-        let (mut recorder, mut connections) = (Recorder::default(), Vec::new());
+        let mut recorder = Recorder::default();
         while let Some(one) = loops.join_next().await {
-            let (seen, connection) = one.context("a connection's task panicked")?;
-            recorder.merge(&seen);
-            connections.push(connection);
+            recorder.merge(&one.context("a connection's task panicked")?);
         }
-        Ok((Load { recorder, elapsed: start.elapsed() }, connections))
+        Ok(Load { recorder, elapsed: start.elapsed() })
     }
 }
 
-async fn on_a_thread<T: Send + 'static, F: Future<Output = anyhow::Result<T>>>(
+/// Opens so many connections.
+pub(crate) async fn open(addr: SocketAddr, concurrency: usize) -> anyhow::Result<Vec<Connection>> {
+    let mut connections = Vec::with_capacity(concurrency);
+    for _ in 0..concurrency {
+        connections.push(Connection::open(addr).await.with_context(|| addr.to_string())?);
+    }
+    Ok(connections)
+}
+
+/// Does work on a thread and a runtime of its own, pinned to `core` where one is given.
+pub(crate) async fn on_a_thread<T: Send + 'static, F: Future<Output = anyhow::Result<T>>>(
     core: Option<Core>,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> anyhow::Result<T> {
@@ -118,54 +95,59 @@ async fn on_a_thread<T: Send + 'static, F: Future<Output = anyhow::Result<T>>>(
     result.await.context("the load thread panicked")?
 }
 
-async fn drive(
-    mut connection: Option<Connection>,
-    addr: SocketAddr,
-    request: Bytes,
-    end: Instant,
-) -> (Recorder, Option<Connection>) {
+async fn drive(connection: Connection, addr: SocketAddr, request: Bytes, end: Instant) -> Recorder {
     let mut recorder = Recorder::default();
+    let mut connection = Some(connection);
     loop {
-        connection = ask(connection, addr, &request, &mut recorder).await;
+        ask(&mut connection, addr, &request).await.record(&mut recorder);
         if Instant::now() >= end {
-            return (recorder, connection);
+            return recorder;
         }
     }
 }
 
-/// One exchange, over `connection` or a new one; gives the connection that the next may use.
-async fn ask(
-    connection: Option<Connection>,
-    addr: SocketAddr,
-    request: &Bytes,
-    recorder: &mut Recorder,
-) -> Option<Connection> {
-    let mut open = match connection {
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With 200, after so long.
+    Answered(Duration),
+    /// With another status, or with no answer: the name under which a report counts it.
+    Failed(String),
+}
+
+impl Ended {
+    pub(crate) fn record(&self, recorder: &mut Recorder) {
+        match self {
+            Self::Answered(after) => recorder.success(*after),
+            Self::Failed(name) => recorder.error(name),
+        }
+    }
+}
+
+/// One exchange, over `connection` or a new one; leaves there what the next may use.
+pub(crate) async fn ask(connection: &mut Option<Connection>, addr: SocketAddr, request: &Bytes) -> Ended {
+    let mut open = match connection.take() {
         Some(open) => open,
         None => match Connection::open(addr).await {
             Ok(open) => open,
             Err(failure) => {
-                recorder.error(failure.name());
                 // A server that takes no connections is not hammered with attempts.
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                return None;
+                return Ended::Failed(failure.name().to_owned());
             }
         },
     };
     let sent = Instant::now();
     match open.exchange(request, Keep::Nothing).await {
         Ok(answer) => {
+            *connection = answer.reusable.then_some(open);
             if answer.status == 200 {
-                recorder.success(answer.done - sent);
+                Ended::Answered(answer.done - sent)
             } else {
-                recorder.error(&answer.status.to_string());
+                Ended::Failed(answer.status.to_string())
             }
-            answer.reusable.then_some(open)
         }
-        Err(failure) => {
-            recorder.error(failure.name());
-            None
-        }
+        Err(failure) => Ended::Failed(failure.name().to_owned()),
     }
 }
 

@@ -29,6 +29,9 @@ const MAX_HEADERS: usize = 64;
 /// How much room a read is given: an answer of a small inference in one system call.
 const READ_BYTES: usize = 16 * 1024;
 
+/// Room for a read of what is known to come: as much as the gateway takes at a time of a replica's answer.
+const LARGE_READ_BYTES: usize = 512 * 1024;
+
 /// Why a request got no complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -103,7 +106,7 @@ impl Connection {
                     }
                 }
                 Progress::Passed => {}
-                Progress::NeedsMore => match self.read_more().await {
+                Progress::NeedsMore => match self.read_more(framing.expected()).await {
                     Ok(()) => {}
                     Err(Failure::Broken(error))
                         if error.kind() == io::ErrorKind::UnexpectedEof && matches!(framing, Framing::UntilClose) =>
@@ -160,8 +163,10 @@ impl Connection {
         }
     }
 
-    async fn read_more(&mut self) -> Result<(), Failure> {
-        self.buffer.reserve(READ_BYTES);
+    /// Reads what has arrived, of which `expected` bytes are known to come.
+    async fn read_more(&mut self, expected: u64) -> Result<(), Failure> {
+        let expected = usize::try_from(expected).unwrap_or(LARGE_READ_BYTES);
+        self.buffer.reserve(expected.clamp(READ_BYTES, LARGE_READ_BYTES));
         match self.stream.read_buf(&mut self.buffer).await.map_err(Failure::Broken)? {
             0 => Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into())),
             _ => Ok(()),
@@ -190,7 +195,7 @@ impl Connection {
                     httparse::Status::Partial => {}
                 }
             }
-            self.read_more().await?;
+            self.read_more(0).await?;
             first_byte.get_or_insert_with(Instant::now);
         }
     }

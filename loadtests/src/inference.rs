@@ -17,7 +17,7 @@ const VARYING: [usize; 3] = [1, 48, 320];
 const MAX_ELEMENTS: usize = 16 << 20;
 
 /// How tensors travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Encoding {
     /// Numbers as JSON.
     Json,

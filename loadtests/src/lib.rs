@@ -34,4 +34,5 @@ pub mod server_timing;
 pub mod sockets;
 pub mod stack;
 pub mod status;
+pub mod steady_loop;
 pub mod table;

@@ -77,7 +77,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Scenario::Bare(args) => {
-            println!("{}", serde_json::to_string(&bare::run(args)?)?);
+            bare::run(args)?;
             Ok(ExitCode::SUCCESS)
         }
         scenario => {

@@ -19,8 +19,16 @@ pub struct Usage {
 /// # Errors
 /// The process does not exist.
 pub fn usage(pid: u32) -> anyhow::Result<Usage> {
+    usage_with(pid, &descendants(pid))
+}
+
+/// Usage of the process `pid` and of `children`, which are known: to look for them takes longer than a short measurement has.
+///
+/// # Errors
+/// The process `pid` does not exist.
+pub fn usage_with(pid: u32, children: &[u32]) -> anyhow::Result<Usage> {
     let mut total = usage_of_one(pid).with_context(|| format!("reading /proc/{pid}"))?;
-    for child in descendants(pid) {
+    for &child in children {
         // One that ended meanwhile has no usage any more.
         if let Ok(usage) = usage_of_one(child) {
             total.cpu += usage.cpu;

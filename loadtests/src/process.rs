@@ -233,26 +233,6 @@ fn lines(stream: impl Read) -> impl Iterator<Item = String> {
     lines.map(|line| String::from_utf8_lossy(&line).into_owned())
 }
 
-/// Runs `command`, pinned to `core`, to its end and gives what it wrote to standard output.
-///
-/// # Errors
-/// It could not be started or pinned, or failed; the message has its standard error.
-pub async fn output(mut command: Command, core: Core) -> anyhow::Result<String> {
-    let line = describe(&command);
-    let run = tokio::task::spawn_blocking(move || {
-        let pinned = std::thread::spawn(move || {
-            affinity::pin_this_thread(core)?;
-            command.stdin(Stdio::null()).output().map_err(anyhow::Error::from)
-        });
-        pinned.join().map_err(|_| anyhow::anyhow!("the thread that runs it panicked"))?
-    });
-    let output = run.await.context("waiting for it")?.with_context(|| format!("running {line}"))?;
-    if !output.status.success() {
-        bail!("{line} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// The command line, for people.
 #[must_use]
 pub fn describe(command: &Command) -> String {

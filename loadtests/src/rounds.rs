@@ -19,6 +19,18 @@ pub fn middle_half(values: &[f64]) -> (f64, f64) {
     (at(quarter), at(values.len().saturating_sub(quarter + 1)))
 }
 
+/// Where the median of ever more such values would lie, with 95 % confidence: whatever their distribution, each value is as
+/// likely above it as below.
+#[must_use]
+pub fn confidence(values: &[f64]) -> (f64, f64) {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    // The binomial distribution's normal approximation: 1.96 standard deviations of half the root of the count.
+    let below = (values.len() as f64 / 2.0 - 0.98 * (values.len() as f64).sqrt()).floor().max(1.0) as usize - 1;
+    let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
+    (at(below), at(values.len().saturating_sub(below + 1)))
+}
+
 /// The place of each of `count` subjects in a round: over `2 × count` rounds each is equally often at every place, and
 /// equally often before and behind its neighbours.
 pub fn order(round: usize, count: usize) -> impl Iterator<Item = usize> {
@@ -38,6 +50,14 @@ mod tests {
         assert_eq!(middle_half(&[8.0, 1.0, 2.0, 7.0, 3.0, 6.0, 4.0, 5.0]), (3.0, 6.0));
         assert_eq!(middle_half(&[2.0]), (2.0, 2.0));
         assert_eq!(middle_half(&[]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn the_median_is_known_better_from_more_values() {
+        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(confidence(&hundred), (40.0, 61.0));
+        assert_eq!(confidence(&[3.0, 1.0, 2.0]), (1.0, 3.0));
+        assert_eq!(confidence(&[]), (0.0, 0.0));
     }
 
     #[test]

@@ -16,18 +16,6 @@ async fn every_connection_asks_until_the_end() {
 }
 
 #[tokio::test]
-async fn what_warmed_up_is_measured_and_the_warm_up_is_not() {
-    let server = FakeServer::start().await;
-    let begun = Instant::now();
-    let warm_up = Duration::from_millis(150);
-    let (between, load) = closed_loop(server.addr, 4).run_warm(warm_up, Instant::now).await.unwrap();
-    assert!(load.recorder.errors.is_empty(), "{:?}", load.recorder.errors);
-    assert!(between - begun >= warm_up);
-    assert!(load.elapsed >= Duration::from_millis(200) && load.elapsed <= between.elapsed());
-    assert_eq!(server.connections(), 4);
-}
-
-#[tokio::test]
 async fn every_connection_asks_once_however_short_the_run() {
     let server = FakeServer::start().await;
     let load = ClosedLoop { duration: Duration::ZERO, ..closed_loop(server.addr, 3) }.run().await.unwrap();

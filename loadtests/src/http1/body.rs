@@ -53,6 +53,14 @@ impl Framing {
         Self::Chunk(ChunkState::Size)
     }
 
+    /// How many bytes are known to come.
+    pub(super) const fn expected(&self) -> u64 {
+        match self {
+            Self::Length(left) | Self::Chunk(ChunkState::Data(left)) => *left,
+            Self::Chunk(_) | Self::UntilClose => 0,
+        }
+    }
+
     /// Takes the next piece of body off the front of `buffer`.
     pub(super) fn advance(&mut self, buffer: &mut BytesMut) -> Result<Progress, String> {
         match self {

@@ -5,7 +5,7 @@ mod kserve;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,28 +13,26 @@ use anyhow::{Context, bail};
 
 use super::{Findings, Length, count};
 use crate::affinity::{self, Split};
-use crate::bare::Rate;
+use crate::bare::BareLoop;
 use crate::binaries;
-use crate::closed_loop::ClosedLoop;
 use crate::inference::{Encoding, Inference};
 use crate::plot::{Bar, Bars, Plot, Unit};
-use crate::proc_stats;
-use crate::process::{self, Process};
+use crate::process::Process;
 use crate::progress::Progress;
 use crate::record::Recorder;
 use crate::report::{Report, Series};
-use crate::rounds::median;
-
-/// Load before each measurement.
-const WARM_UP: Duration = Duration::from_millis(300);
+use crate::rounds::{self, median};
+use crate::steady_loop::{Load, SteadyLoop};
 
 /// How long a server may take until it is ready: Python's imports on a busy machine.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Requests per second and processor time of model-wrapper beside a bare ONNX Runtime loop
 ///
-/// Server and bare loop run on one core with one thread for the model, the load on another; rounds are interleaved. Real
-/// models are compared with the loop by requests per second, the tiny one by processor time: what the server adds.
+/// Server and bare loop run on one core with one thread for the model, the load on another. They take turns of a fraction
+/// of a second, each round in another order, and are compared within a round: the speed of a shared machine wanders over
+/// seconds. Figures are medians of rounds. Real models are compared with the loop by requests per second, the tiny one by
+/// processor time: what the server adds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Where the models of `make models` are
@@ -43,11 +41,14 @@ pub struct Args {
     /// Models to measure, by the name of their file
     #[arg(long, value_delimiter = ',', default_value = "tiny,ppocr-rec,resnet50")]
     pub models: Vec<String>,
+    /// How tensors travel
+    #[arg(long, value_delimiter = ',', default_value = "binary,json")]
+    pub encodings: Vec<Encoding>,
     /// Rounds
-    #[arg(long, default_value_t = 3, value_parser = count::<usize>(), conflicts_with = "quick")]
+    #[arg(long, default_value_t = 100, value_parser = count::<usize>(), conflicts_with = "quick")]
     pub rounds: usize,
-    /// Length of one measurement in milliseconds
-    #[arg(long, default_value_t = 3000, value_parser = count::<u64>(), conflicts_with = "quick")]
+    /// Length of one measurement in milliseconds, and a run of the model more
+    #[arg(long, default_value_t = 100, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub milliseconds: u64,
     /// Other servers beside the wrapper
     #[arg(long, value_delimiter = ',')]
@@ -96,6 +97,12 @@ struct Server {
     process: Process,
 }
 
+/// A way to run the model.
+enum Way {
+    Bare(BareLoop),
+    Served(SteadyLoop),
+}
+
 /// Runs the scenario.
 ///
 /// # Errors
@@ -103,7 +110,7 @@ struct Server {
 pub async fn run(args: &Args) -> anyhow::Result<Findings> {
     let mut args = args.clone();
     if args.length.quick {
-        (args.rounds, args.milliseconds) = (1, 200);
+        (args.rounds, args.milliseconds) = (2, 100);
     }
     let split = affinity::split()?;
     let mut report = Report::begin("wrapper", args.seed);
@@ -141,54 +148,41 @@ async fn one_model(
         }
     }
     let inference = Inference::for_model(servers[0].addr, model, args.seed).await?;
-    let program = binaries::itself()?;
-    let bare = || {
-        let mut bare = Command::new(&program);
-        bare.arg("bare").arg("--model").arg(&file).args(["--seed", &args.seed.to_string()]);
-        bare.args(["--milliseconds", &args.milliseconds.to_string()]);
-        bare
-    };
-    report.command(&process::describe(&bare()));
+    let bare = BareLoop::start(&file, args.seed, split.subject).await?;
+    report.command(bare.command_line());
+    let mut ways = vec![(BARE.to_owned(), Way::Bare(bare))];
     for server in &servers {
         report.command(server.process.command_line());
-    }
-
-    let mut ways: BTreeMap<String, Measured> = BTreeMap::new();
-    let mut progress =
-        Progress::start(&format!("{model}, bare and served"), (args.rounds * (1 + 2 * servers.len())) as u64);
-    for _ in 0..args.rounds {
-        let output = process::output(bare(), split.subject).await?;
-        let rate: Rate = serde_json::from_str(&output).context("reading the bare loop's rate")?;
-        let way = ways.entry(BARE.to_owned()).or_default();
-        way.per_second.push(rate.runs as f64 / rate.elapsed_us * 1e6);
-        way.cpu_us.push(rate.cpu_us / rate.runs as f64);
-        way.bare_runs += rate.runs;
-        progress.step();
-        for server in &servers {
-            for (encoding, name) in [(Encoding::Binary, "binary"), (Encoding::Json, "JSON")] {
-                let way = ways.entry(format!("{} {name}", server.name)).or_default();
-                let request = inference.request(&server.addr.to_string(), encoding, &[]);
-                let load = ClosedLoop {
-                    addr: server.addr,
-                    request,
-                    concurrency: judge::concurrency(model),
-                    duration: Duration::from_millis(args.milliseconds),
-                    core: Some(split.load),
-                };
-                way.measure(load, server.process.pid()).await.with_context(|| format!("{} {name}", server.name))?;
-                progress.step();
-            }
+        for &encoding in &args.encodings {
+            let load = Load {
+                addr: server.addr,
+                pid: server.process.pid(),
+                request: inference.request(&server.addr.to_string(), encoding, &[]),
+                concurrency: judge::concurrency(model),
+                core: Some(split.load),
+            };
+            ways.push((
+                format!("{} {}", server.name, judge::name(encoding)),
+                Way::Served(SteadyLoop::open(load).await?),
+            ));
         }
     }
-    Ok(ways)
+
+    let length = Duration::from_millis(args.milliseconds);
+    let mut results: BTreeMap<String, Measured> = BTreeMap::new();
+    let mut progress = Progress::start(&format!("{model}, bare and served"), (args.rounds * ways.len()) as u64);
+    for round in 0..args.rounds {
+        for turn in rounds::order(round, ways.len()) {
+            let (name, way) = &mut ways[turn];
+            let measured = results.entry(name.clone()).or_default();
+            measured.measure(way, length).await.with_context(|| name.clone())?;
+            progress.step();
+        }
+    }
+    Ok(results)
 }
 
-async fn start_wrapper(
-    wrapper: &binaries::Wrapper,
-    split: Split,
-    model: &str,
-    file: &PathBuf,
-) -> anyhow::Result<Server> {
+async fn start_wrapper(wrapper: &binaries::Wrapper, split: Split, model: &str, file: &Path) -> anyhow::Result<Server> {
     let mut command = Command::new(wrapper.find()?);
     command.arg("--model").arg(file).args(["--name", model, "--concurrency", "64"]);
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
@@ -198,17 +192,24 @@ async fn start_wrapper(
 }
 
 impl Measured {
-    async fn measure(&mut self, load: ClosedLoop, pid: u32) -> anyhow::Result<()> {
-        let warm_up = WARM_UP.min(load.duration);
-        let (before, load) = load.run_warm(warm_up, move || proc_stats::usage(pid)).await?;
-        let before = before?;
-        let after = proc_stats::usage(pid)?;
-        let requests = load.recorder.ended().max(1) as f64;
-        self.per_second.push(load.recorder.latency.count() as f64 / load.elapsed.as_secs_f64());
-        self.cpu_us.push(after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / requests);
-        self.recorder.merge(&load.recorder);
-        self.elapsed += load.elapsed;
-        self.rss_bytes = self.rss_bytes.max(Some(after.rss_bytes));
+    async fn measure(&mut self, way: &mut Way, length: Duration) -> anyhow::Result<()> {
+        match way {
+            Way::Bare(bare) => {
+                let rate = bare.measure(length).await?;
+                self.per_second.push(rate.runs as f64 / rate.elapsed_us * 1e6);
+                self.cpu_us.push(rate.cpu_us / rate.runs as f64);
+                self.bare_runs += rate.runs;
+            }
+            Way::Served(load) => {
+                let served = load.measure(length).await?;
+                let requests = served.recorder.ended().max(1) as f64;
+                self.per_second.push(served.recorder.latency.count() as f64 / served.elapsed.as_secs_f64());
+                self.cpu_us.push(served.cpu.as_secs_f64() * 1e6 / requests);
+                self.recorder.merge(&served.recorder);
+                self.elapsed += served.elapsed;
+                self.rss_bytes = self.rss_bytes.max(Some(served.rss_bytes));
+            }
+        }
         Ok(())
     }
 

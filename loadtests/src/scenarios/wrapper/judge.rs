@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{BARE, Measured, Results};
+use crate::inference::Encoding;
 use crate::report::{Report, Standing, Verdict};
-use crate::rounds::median;
+use crate::rounds::{confidence, median, middle_half};
 
 /// The model whose run costs next to nothing: what is left is the server.
 const TINY: &str = "tiny";
@@ -21,6 +22,14 @@ const BUDGET_TO_KSERVE: f64 = 40.0;
 /// Connections that keep a model busy: the tiny one needs many, as a run takes less time than a round trip.
 pub(super) fn concurrency(model: &str) -> usize {
     if model == TINY { 64 } else { 4 }
+}
+
+/// What series call it.
+pub(super) const fn name(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Binary => "binary",
+        Encoding::Json => "JSON",
+    }
 }
 
 /// Adds ratios, figures and verdicts.
@@ -52,7 +61,9 @@ fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Repo
         let Some(served) = ways.get(&format!("wrapper {encoding}")) else { continue };
         let samples = answered_rounds(served).min(answered_rounds(bare));
         // Round by round: the machine may be slower in one than in another.
-        let share = median(served.per_second.iter().zip(&bare.per_second).map(|(served, bare)| served / bare));
+        let shares: Vec<f64> =
+            served.per_second.iter().zip(&bare.per_second).map(|(served, bare)| served / bare).collect();
+        let share = median(shares.iter().copied());
         let above = median(served.cpu_us.iter().copied()) - median(bare.cpu_us.iter().copied());
         report.ratio(format!("wrapper_to_bare_{model}_{label}"), share);
         let of_cpu = median(served.cpu_us.iter().zip(&bare.cpu_us).map(|(served, bare)| bare / served));
@@ -68,10 +79,24 @@ fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Repo
             report.verdicts.push(Verdict::budget(
                 format!("{model} {encoding}: at least {:.0} % of the bare loop", BUDGET_SHARE * 100.0),
                 Standing::from(share >= BUDGET_SHARE).over(samples),
-                format!("{:.1} %; {:.1} % of the processor time is the bare run's", share * 100.0, of_cpu * 100.0),
+                format!(
+                    "{} (half of the rounds {}; the median's 95 % confidence {}); {} of the processor time is the bare run's",
+                    percent(share),
+                    range(middle_half(&shares)),
+                    range(confidence(&shares)),
+                    percent(of_cpu),
+                ),
             ));
         }
     }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn range((low, high): (f64, f64)) -> String {
+    format!("{:.1} to {:.1} %", low * 100.0, high * 100.0)
 }
 
 fn beside_kserve(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Report) {
