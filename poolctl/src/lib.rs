@@ -8,5 +8,7 @@ pub mod model;
 mod model_server;
 pub mod package;
 pub mod pool;
+#[cfg(test)]
+mod readme;
 pub mod show;
 pub mod up;

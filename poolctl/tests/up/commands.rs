@@ -139,6 +139,23 @@ fn metrics_and_health_are_on_the_admin_address() {
     ] {
         assert!(metrics.lines().any(|metric| metric == line), "{line}\n{metrics}");
     }
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let samples =
+        metrics.lines().filter(|line| line.starts_with("kferving_pool_") || line.starts_with("kferving_local_"));
+    for sample in samples {
+        let name = sample.split(['{', ' ']).next().unwrap();
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+        let labels = sample.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+        let labels: Vec<_> = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0)).collect();
+        let mut labels: Vec<_> = labels.into_iter().filter(|label| *label != "le").collect();
+        let row = readme.lines().find_map(|line| line.strip_prefix(&format!("| `{family}` | ")));
+        let row = row.unwrap_or_else(|| panic!("the README has no row for {family}"));
+        let mut documented: Vec<_> =
+            row.split('|').next().unwrap().trim().split(", ").filter(|l| !l.is_empty()).collect();
+        labels.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(documented, labels, "{family}");
+    }
     assert_eq!(get("/explain/default/letters").status, 404);
     for (path, status, error) in [
         ("/nothing", 404, "there is no /nothing: expected one of /status, "),
