@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -44,6 +45,9 @@ struct DrainQuery {
     timeout_ms: Option<u64>,
 }
 
+/// A body, unless it is too large or broke off.
+type Body = Result<Bytes, BytesRejection>;
+
 /// Routes of the admin port.
 pub fn router(serving: Serving, authority: Authority) -> Router {
     Router::new()
@@ -55,11 +59,21 @@ pub fn router(serving: Serving, authority: Authority) -> Router {
         .fallback(|| async {
             error(StatusCode::NOT_FOUND, "the admin port has /specialize, /state, /wait-for-drain, /healthz")
         })
+        .method_not_allowed_fallback(|| async {
+            error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "wrong method: specialize and drain with POST, ask for the rest with GET",
+            )
+        })
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(Admin { serving, authority })
 }
 
-async fn specialize(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
+async fn specialize(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(refused) => return error(refused.status(), refused.body_text()),
+    };
     let request: SpecializeRequest = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(reason) => return error(StatusCode::BAD_REQUEST, format!("the body is no specialize request: {reason}")),
@@ -81,7 +95,15 @@ async fn state(State(admin): State<Admin>) -> Json<StateResponse> {
     Json(admin.serving.state())
 }
 
-async fn wait_for_drain(State(admin): State<Admin>, Query(query): Query<DrainQuery>, headers: HeaderMap) -> Response {
+async fn wait_for_drain(
+    State(admin): State<Admin>,
+    query: Result<Query<DrainQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(refused) => return error(StatusCode::BAD_REQUEST, refused.body_text()),
+    };
     if let Err(reason) = admin.authority.check_drain(&headers, admin.serving.pod_uid()) {
         tracing::warn!(reason, "drain refused");
         return error(StatusCode::UNAUTHORIZED, reason);

@@ -30,6 +30,9 @@ const TRAFFIC_PORT: u16 = 8012;
 const ADMIN_PORT: u16 = 8022;
 const METRICS_PORT: u16 = 9091;
 
+/// Longest timeout: beyond it moments cannot be counted.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Time beyond a request's longest that a stop may take: responses still have to reach slow readers.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -158,6 +161,7 @@ impl Serve {
         if self.exit_on_stdin_close {
             end::when_stdin_closes()?;
         }
+        listen::raise_limit();
         let registry = Registry::new();
         let metrics = WrapperMetrics::register(&registry)?;
         let front_metrics = FrontMetrics::register(&registry)?;
@@ -195,14 +199,18 @@ impl Serve {
                 check_name(name).context("--name")?;
                 name.clone()
             }
-            None => name_of(path).map_err(anyhow::Error::msg)?,
+            None => {
+                let name = name_of(path).map_err(anyhow::Error::msg)?;
+                check_name(&name).context("give --name")?;
+                name
+            }
         };
         let timeout = match self.timeout {
             None => DEFAULT_TIMEOUT,
             Some(seconds) => Duration::try_from_secs_f64(seconds)
                 .ok()
-                .filter(|timeout| !timeout.is_zero())
-                .with_context(|| format!("--timeout must be above 0 seconds, got {seconds}"))?,
+                .filter(|timeout| !timeout.is_zero() && *timeout <= MAX_TIMEOUT)
+                .with_context(|| format!("--timeout must be above 0 seconds and at most a year, got {seconds}"))?,
         };
         let mut spec = ModelSpec {
             format: self.format,
@@ -263,12 +271,12 @@ async fn listen_and_serve(
     registry: Registry,
 ) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals_or(end::at_once)?;
-    let traffic = listen::tcp("--listen", addresses.traffic).await?;
+    let traffic = listen::tcp("--listen", addresses.traffic)?;
     let address = traffic.local_addr()?;
     // Named by the port, so that two on one machine do not meet.
     let beside = || AdminAddress::Abstract(format!("model-wrapper/{}", address.port()));
     let admin = AdminListener::bind(&addresses.admin.clone().unwrap_or_else(beside)).await?;
-    let metrics = listen::tcp("--metrics", addresses.metrics).await?;
+    let metrics = listen::tcp("--metrics", addresses.metrics)?;
     admin.announce()?;
     announce::line("metrics", metrics.local_addr()?)?;
 

@@ -10,15 +10,36 @@ use anyhow::Context as _;
 use axum::Router;
 use model_wrapper_admin::AdminAddress;
 use poolctl_runtime::{Shutdown, announce};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
+
+/// Connections that the kernel keeps for a thread that is busy; of one more it takes no notice, and who connects tries again
+/// after a second.
+const BACKLOG: u32 = 4096;
 
 /// Listens for predictions or metrics.
 ///
 /// # Errors
 /// The address cannot be had; the message names the flag.
-pub(crate) async fn tcp(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{flag} {address} cannot be listened on"))
+pub(crate) fn tcp(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("{flag} {address} cannot be listened on"))
+}
+
+/// Lets the process have as many descriptors as the system allows: shells and container runtimes give 1024 to programs that do
+/// not ask, since some cannot count further.
+pub(crate) fn raise_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 /// The admin port's listener.
@@ -40,7 +61,7 @@ impl AdminListener {
     /// The address cannot be had.
     pub(crate) async fn bind(address: &AdminAddress) -> anyhow::Result<Self> {
         let path = match address {
-            AdminAddress::Tcp(address) => return Ok(Self::Tcp(tcp("--admin", *address).await?)),
+            AdminAddress::Tcp(address) => return Ok(Self::Tcp(tcp("--admin", *address)?)),
             AdminAddress::Path(_) | AdminAddress::Abstract(_) => address.socket_path().unwrap_or_default(),
         };
         let bound = async {
@@ -104,6 +125,16 @@ mod tests {
 
     fn at(path: &Path) -> AdminAddress {
         AdminAddress::Path(path.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_connections_waits_in_the_kernel() {
+        let listener = tcp("--listen", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let patience = std::time::Duration::from_secs(30);
+        let burst = (0..300).map(|_| std::net::TcpStream::connect_timeout(&address, patience));
+        assert_eq!(burst.collect::<Result<Vec<_>, _>>().unwrap().len(), 300);
+        assert!(tcp("--listen", address).is_err(), "another may not listen there");
     }
 
     #[tokio::test]

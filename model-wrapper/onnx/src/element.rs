@@ -1,6 +1,8 @@
 //! Element types of ONNX Runtime and of the Open Inference Protocol.
 
-use model_wrapper_protocol::{DataType, TensorMetadata};
+use std::collections::BTreeSet;
+
+use model_wrapper_protocol::{ANY_RANK, DataType, TensorMetadata};
 use ort::value::{Outlet, TensorElementType, ValueType};
 
 use crate::LoadError;
@@ -29,17 +31,22 @@ pub(crate) fn datatype(element: TensorElementType) -> Option<DataType> {
     })
 }
 
-/// Describes an input or output; `role` is the word for it in an error.
-pub(crate) fn describe(role: &str, outlet: &Outlet) -> Result<TensorMetadata, LoadError> {
+/// Describes an input or output; `role` is the word for it in an error, and `without_shape` has those of any rank.
+pub(crate) fn describe(
+    role: &str,
+    outlet: &Outlet,
+    without_shape: &BTreeSet<String>,
+) -> Result<TensorMetadata, LoadError> {
     let refuse = || LoadError::Type {
         tensor: format!("{role} '{}'", outlet.name()),
         got: outlet.dtype().to_string(),
         supported: SUPPORTED,
     };
     let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else { return Err(refuse()) };
-    Ok(TensorMetadata {
-        name: outlet.name().to_owned(),
-        datatype: datatype(*ty).ok_or_else(refuse)?,
-        shape: shape.iter().map(|&extent| if extent < 0 { -1 } else { extent }).collect(),
-    })
+    let shape = if shape.is_empty() && without_shape.contains(outlet.name()) {
+        vec![ANY_RANK]
+    } else {
+        shape.iter().map(|&extent| if extent < 0 { -1 } else { extent }).collect()
+    };
+    Ok(TensorMetadata { name: outlet.name().to_owned(), datatype: datatype(*ty).ok_or_else(refuse)?, shape })
 }

@@ -67,7 +67,7 @@ fn walk(message: Message, bytes: &[u8], depth: usize, files: &mut BTreeSet<Strin
     if depth > MAX_DEPTH {
         return Err(LoadError::Malformed("graphs are nested more than 100 messages deep"));
     }
-    let mut fields = Fields { rest: bytes };
+    let mut fields = Fields::of(bytes);
     while let Some((number, value)) = fields.next()? {
         match (message, number) {
             (Message::Tensor, field::TENSOR_EXTERNAL_DATA) => entry(value, files)?,
@@ -105,7 +105,7 @@ fn descend(message: Message, number: u64) -> Option<Message> {
 /// A `StringStringEntryProto` of `external_data`: its `location` names the file.
 fn entry(bytes: &[u8], files: &mut BTreeSet<String>) -> Result<(), LoadError> {
     let (mut key, mut value) = (&[][..], &[][..]);
-    let mut fields = Fields { rest: bytes };
+    let mut fields = Fields::of(bytes);
     while let Some((number, content)) = fields.next()? {
         match number {
             field::ENTRY_KEY => key = content,
@@ -146,12 +146,17 @@ fn check(location: &str) -> Result<(), &'static str> {
 }
 
 /// The length-delimited fields of a protobuf message; others are skipped.
-struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<(u64, &'a [u8])>, LoadError> {
+    pub(crate) fn of(message: &'a [u8]) -> Self {
+        Self { rest: message }
+    }
+
+    /// Number and content of the next one.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, &'a [u8])>, LoadError> {
         const TRUNCATED: LoadError = LoadError::Malformed("a protobuf field is truncated");
         while !self.rest.is_empty() {
             let tag = self.varint()?;

@@ -9,6 +9,7 @@ mod error;
 mod external;
 mod lent;
 mod model;
+mod rank;
 mod runtime;
 mod strings;
 mod trim;

@@ -10,9 +10,10 @@ use ort::ErrorCode;
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
-use ort::value::{DynTensor, DynTensorValueType};
+use ort::value::{DynTensor, DynTensorValueType, Outlet};
 
 use crate::lent::Lender;
+use crate::rank::without_shape;
 use crate::{LoadError, Runtime, convert, element, external_files};
 
 /// What the platform is called in metadata, as KServe and Triton name it.
@@ -90,7 +91,7 @@ impl OnnxModel {
                 .map_err(|error| refused(&error))?;
         }
         let session = builder.commit_from_memory(&files.model).map_err(|error| refused(&error))?;
-        let metadata = describe(&session, &options.name)?;
+        let metadata = describe(&session, &files.model, &options.name)?;
         let mut options = RunOptions::new().map_err(|error| refused(&error))?;
         options.set_log_level(LogLevel::Error).map_err(|error| refused(&error))?;
         let lender = Lender::new(session.inner());
@@ -180,10 +181,12 @@ fn is_an_input(output: &DynTensor, inputs: &[(&str, SessionInputValue<'_>)]) -> 
     })
 }
 
-fn describe(session: &Session, name: &str) -> Result<ModelMetadata, LoadError> {
-    let inputs = session.inputs().iter().map(|outlet| element::describe("input", outlet)).collect::<Result<_, _>>()?;
-    let outputs =
-        session.outputs().iter().map(|outlet| element::describe("output", outlet)).collect::<Result<_, _>>()?;
+fn describe(session: &Session, model: &[u8], name: &str) -> Result<ModelMetadata, LoadError> {
+    let without_shape = without_shape(model)?;
+    let all = |role: &str, outlets: &[Outlet]| {
+        outlets.iter().map(|outlet| element::describe(role, outlet, &without_shape)).collect::<Result<Vec<_>, _>>()
+    };
+    let (inputs, outputs) = (all("input", session.inputs())?, all("output", session.outputs())?);
     let own = session.metadata().map_err(|error| refused(&error))?;
     let mut properties: Vec<_> = own
         .custom_keys()

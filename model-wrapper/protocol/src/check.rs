@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::{DataType, InferError, InferRequest, ModelMetadata, Tensor, TensorData, TensorMetadata, error::shorten};
+use crate::{
+    ANY_RANK, DataType, InferError, InferRequest, ModelMetadata, Tensor, TensorData, TensorMetadata, error::shorten,
+};
 
 /// Elements of a tensor of that shape; none where their number overflows.
 pub fn elements(shape: &[usize]) -> Option<usize> {
@@ -100,8 +102,16 @@ impl TensorData {
 }
 
 impl TensorMetadata {
+    /// The shape as the protocol tells it, which has no word for any rank.
+    pub fn told_shape(&self) -> &[i64] {
+        if self.shape == [ANY_RANK] { &[-1] } else { &self.shape }
+    }
+
     /// Whether a tensor of that shape fits.
     pub fn admits(&self, shape: &[usize]) -> bool {
+        if self.shape == [ANY_RANK] {
+            return true;
+        }
         self.shape.len() == shape.len()
             && self
                 .shape
@@ -111,7 +121,7 @@ impl TensorMetadata {
     }
 
     fn describe(&self) -> String {
-        format!("'{}' ({} {:?})", self.name, self.datatype, self.shape)
+        format!("'{}' ({} {:?})", self.name, self.datatype, self.told_shape())
     }
 }
 

@@ -19,5 +19,5 @@ pub use backend::{Backend, Cancel};
 pub use check::elements;
 pub use error::{InferError, Unavailable};
 pub use limits::Limits;
-pub use tensor::{DataType, InferRequest, InferResponse, ModelMetadata, Tensor, TensorData, TensorMetadata};
+pub use tensor::{ANY_RANK, DataType, InferRequest, InferResponse, ModelMetadata, Tensor, TensorData, TensorMetadata};
 pub use v2::metadata_json;

@@ -58,6 +58,9 @@ pub struct Tensor {
     pub data: TensorData,
 }
 
+/// The only extent in the shape of an input or output whose number of dimensions varies too.
+pub const ANY_RANK: i64 = -2;
+
 /// One input or output of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorMetadata {
@@ -65,7 +68,7 @@ pub struct TensorMetadata {
     pub name: String,
     /// Element type.
     pub datatype: DataType,
-    /// Extent of each dimension, -1 where it varies.
+    /// Extent of each dimension, -1 where it varies; [`ANY_RANK`] alone where their number does.
     pub shape: Vec<i64>,
 }
 

@@ -35,6 +35,8 @@ fn what_cannot_be_meant_is_refused() {
     assert!(error_of(&["--model", "m.onnx", "--name", ""]).contains("--name"));
     assert!(error_of(&["--model", "m.onnx", "--timeout", "0"]).contains("above 0"));
     assert!(error_of(&["--model", "m.onnx", "--timeout=-1"]).contains("above 0"));
+    assert!(error_of(&["--model", "m.onnx", "--timeout=1e19"]).contains("at most a year"));
+    assert!(error_of(&["--model", "what?.onnx"]).contains("give --name"));
     assert!(Cli::try_parse_from(["model-wrapper", "--model", "m", "--pooled"]).is_err());
     for flag in ["--name=x", "--revision=ns/r@d", "--concurrency=1", "--timeout=1"] {
         assert!(error_of(&["--pooled", flag]).contains("go with --model"), "{flag}");

@@ -10,9 +10,10 @@ mod tests;
 pub(crate) fn obstacle(metadata: &ModelMetadata) -> Option<String> {
     let describe = |role: &str, name: &str, shape: &[i64]| format!("{role} '{name}' has the shape {shape:?}");
     let fixed = |shape: &[i64]| shape.first() != Some(&-1);
-    let input = metadata.inputs.iter().find(|input| fixed(&input.shape)).map(|t| describe("input", &t.name, &t.shape));
+    let input =
+        metadata.inputs.iter().find(|input| fixed(&input.shape)).map(|t| describe("input", &t.name, t.told_shape()));
     input.or_else(|| {
-        metadata.outputs.iter().find(|output| fixed(&output.shape)).map(|t| describe("output", &t.name, &t.shape))
+        metadata.outputs.iter().find(|output| fixed(&output.shape)).map(|t| describe("output", &t.name, t.told_shape()))
     })
 }
 

@@ -16,6 +16,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use poolctl_runtime::lame_duck::{self, LAME_DUCK};
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -29,6 +30,10 @@ use super::{
 
 /// Connections at a time. A replica's callers are gateways, which pool; the bound keeps anyone else from using up descriptors.
 const MAX_CONNECTIONS: usize = 4096;
+
+/// Descriptors that connections for predictions leave to everything else: the admin port and the metrics must answer however
+/// many there are.
+const OTHER_DESCRIPTORS: u64 = 64;
 
 /// Longest wait for the first bytes of a connection, and for the next request's head on an idle one. Above the 90 s after which
 /// a pooling client lets go of an idle connection, so that it is the client who closes and no request meets a closing one.
@@ -110,7 +115,7 @@ impl Front {
         let serving = self.serving.clone();
         let server = Server { front: self, builder: Arc::new(builder), patience };
         let (stage, _) = watch::channel(Stage::Serving);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(connections(getrlimit(Resource::Nofile).current)));
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let accepted = tokio::select! {
@@ -201,6 +206,12 @@ impl Server {
     }
 }
 
+/// Connections at a time, where the process may have so many descriptors (none: any number).
+fn connections(descriptors: Option<u64>) -> usize {
+    let left = descriptors.map(|all| all.saturating_sub(OTHER_DESCRIPTORS).max(1));
+    left.and_then(|left| usize::try_from(left).ok()).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
+}
+
 /// Serves a connection, and has it finish once the server has been stopping for a while.
 async fn drive<C: Future>(connection: C, stage: watch::Receiver<Stage>, finish: impl Fn(Pin<&mut C>)) -> C::Output {
     let mut connection = pin!(connection);
@@ -236,4 +247,17 @@ fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     TcpStream::from_std(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_to_others() {
+        assert_eq!(connections(None), MAX_CONNECTIONS);
+        assert_eq!(connections(Some(1 << 20)), MAX_CONNECTIONS);
+        assert_eq!(connections(Some(1024)), 1024 - 64);
+        assert_eq!(connections(Some(10)), 1);
+    }
 }

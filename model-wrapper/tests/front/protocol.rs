@@ -91,6 +91,27 @@ fn metadata_health_and_catalogue() {
 }
 
 #[test]
+fn tensors_of_any_rank_and_scalars() {
+    let wrapper = Wrapper::serving("unranked", &[]);
+    let metadata = wrapper.get("/v2/models/unranked").ok();
+    let shapes = |of: &str| [0, 1].map(|index| metadata[of][index]["shape"].clone());
+    assert_eq!((shapes("inputs"), shapes("outputs")), ([json!([-1]), json!([])], [json!([-1]), json!([])]));
+    for shape in [json!([]), json!([1]), json!([1, 1, 1])] {
+        let body = json!({"inputs": [
+            {"name": "x", "shape": shape, "datatype": "FP32", "data": [5]},
+            {"name": "s", "shape": [], "datatype": "FP32", "data": [2]},
+        ]});
+        let answer = wrapper.post("/v2/models/unranked/infer", &body.to_string()).ok();
+        assert_eq!((&answer["outputs"][0]["shape"], &answer["outputs"][0]["data"]), (&shape, &json!([5.0])));
+        assert_eq!(answer["outputs"][1], json!({"name": "twice", "datatype": "FP32", "shape": [], "data": [4.0]}));
+    }
+    let answer = wrapper.post("/v1/models/unranked:predict", r#"{"inputs":{"x":[[1,2]],"s":3}}"#).ok();
+    assert_eq!(answer, json!({"predictions": {"same": [[1.0, 2.0]], "twice": 6.0}}));
+    let error = wrapper.post("/v1/models/unranked:predict", r#"{"inputs":{"x":[1],"s":"a"}}"#);
+    assert!(error.refused(400, "bad-request").contains("input 's', element 0: expected a number"));
+}
+
+#[test]
 fn knative_probes() {
     let wrapper = Wrapper::serving("pair", &[]);
     let probe = |headers: &str| {

@@ -89,8 +89,17 @@ async fn without_the_right_token_nothing_happens() {
     elsewhere.pod_uid = "uid-2".into();
     let refused = admin_client().specialize(wrapper.admin, &elsewhere, Some(&token(&elsewhere))).await;
     assert!(matches!(refused, Err(AdminError::WrongReplica(_))), "{refused:?}");
-    let garbage = send(wrapper.admin, "POST", "/specialize", &[], "{}".into()).await.unwrap();
-    assert_eq!(garbage.status, 400);
+    for (method, path, body, status) in [
+        ("POST", "/specialize", "{}".to_owned(), 400),
+        ("POST", "/specialize", " ".repeat(2 << 20), 413),
+        ("GET", "/specialize", String::new(), 405),
+        ("GET", "/wait-for-drain?timeoutMs=soon", String::new(), 400),
+        ("GET", "/nothing", String::new(), 404),
+    ] {
+        let garbage = send(wrapper.admin, method, path, &[], body).await.unwrap();
+        assert_eq!(garbage.status, status, "{method} {path}");
+        assert!(garbage.body["error"].is_string(), "{method} {path}: {}", garbage.body);
+    }
     assert_eq!(wrapper.state().await, WrapperState::Idle);
 }
 

@@ -72,6 +72,19 @@ async fn sigterm_finishes_what_is_under_way_and_refuses_the_rest() {
 }
 
 #[tokio::test]
+async fn however_many_connect_the_admin_port_answers() {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", r#"ulimit -n 128; exec "$0" "$@""#, env!("CARGO_BIN_EXE_model-wrapper")]);
+    command.env("RUST_LOG", "off").stdin(Stdio::null()).arg("--model").arg(fixture("fp32.onnx"));
+    let wrapper = Wrapper::start(&mut command);
+    let idle: Vec<_> = (0..120).map(|_| std::net::TcpStream::connect(wrapper.traffic).unwrap()).collect();
+    assert_eq!(wrapper.state().await, WrapperState::Serving);
+    assert_eq!(wrapper.metric("kferving_wrapper_in_flight_requests").await, 0.0);
+    drop(idle);
+    assert_eq!(wrapper.infer("fp32", &numbers([1.0; 3]), &[]).await.status, 200);
+}
+
+#[tokio::test]
 async fn who_says_nothing_does_not_keep_a_process_that_stops() {
     let mut wrapper = Wrapper::serving("loop.onnx", &[]);
     // The preface and empty settings.

@@ -158,7 +158,7 @@ pub fn metadata(model: &ModelMetadata) -> ModelMetadataResponse {
             .map(|tensor| model_metadata_response::TensorMetadata {
                 name: tensor.name.clone(),
                 datatype: tensor.datatype.name().to_owned(),
-                shape: tensor.shape.clone(),
+                shape: tensor.told_shape().to_vec(),
             })
             .collect()
     };

@@ -135,6 +135,10 @@ fn is_object_of_inputs(text: &str, model: &ModelMetadata) -> bool {
 }
 
 fn tensor(input: &TensorMetadata, text: &str, limits: &Limits) -> Result<Tensor, InferError> {
+    if input.shape.is_empty() && !text.starts_with('[') {
+        let (data, _) = json::decode(&input.name, input.datatype, &format!("[{text}]"), 1, limits)?;
+        return Ok(Tensor { name: input.name.clone(), datatype: input.datatype, shape: Vec::new(), data });
+    }
     let (data, nesting) = json::decode(&input.name, input.datatype, text, usize::MAX, limits)?;
     Ok(Tensor { name: input.name.clone(), datatype: input.datatype, shape: nesting.shape, data })
 }

@@ -23,6 +23,6 @@ pub fn metadata_json(model: &ModelMetadata) -> Value {
 fn tensors(tensors: &[TensorMetadata]) -> Value {
     tensors
         .iter()
-        .map(|tensor| json!({"name": tensor.name, "datatype": tensor.datatype.name(), "shape": tensor.shape}))
+        .map(|tensor| json!({"name": tensor.name, "datatype": tensor.datatype.name(), "shape": tensor.told_shape()}))
         .collect()
 }
