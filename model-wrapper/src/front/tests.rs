@@ -108,13 +108,16 @@ async fn connect(addr: SocketAddr) -> SendRequest<Full<Bytes>> {
 struct Settings {
     concurrency: Option<usize>,
     memory: Option<usize>,
+    registry: Registry,
 }
 
 /// One request at a time.
-const ONE: Settings = Settings { concurrency: Some(1), memory: None };
+fn one() -> Settings {
+    Settings { concurrency: Some(1), ..Settings::default() }
+}
 
 /// A front for the fake model, a listener for it, and what lets the model's thread go.
-async fn front(Settings { concurrency, memory }: Settings) -> (TcpListener, Front, Arc<AtomicBool>) {
+async fn front(Settings { concurrency, memory, registry }: Settings) -> (TcpListener, Front, Arc<AtomicBool>) {
     let tensor = |name: &str| TensorMetadata { name: name.into(), datatype: DataType::Uint8, shape: vec![-1] };
     let metadata = ModelMetadata {
         name: "fake".into(),
@@ -125,7 +128,6 @@ async fn front(Settings { concurrency, memory }: Settings) -> (TcpListener, Fron
         properties: Vec::new(),
     };
     let let_go = Arc::new(AtomicBool::new(false));
-    let registry = Registry::new();
     let serving = Serving::idle(runtime(), None, WrapperMetrics::register(&registry).unwrap());
     let backend = FakeModel { metadata, let_go: Arc::clone(&let_go) };
     let mut spec = ModelSpec { concurrency, ..ModelSpec::new("fake".into(), PathBuf::new()) };
@@ -199,7 +201,7 @@ async fn a_huge_answer_arrives_whole() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_read_keeps_its_place() {
-    let (listener, front, let_go) = front(ONE).await;
+    let (listener, front, let_go) = front(one()).await;
     let addr = listener.local_addr().unwrap();
     tokio::spawn(front.serve(listener, std::future::pending()));
     let mut other = Served { connection: connect(addr).await, let_go };
@@ -231,7 +233,7 @@ fn message(behaviour: u8) -> ModelInferRequest {
 
 #[tokio::test]
 async fn a_streams_answer_that_is_not_read_keeps_its_place() {
-    let (listener, front, let_go) = front(ONE).await;
+    let (listener, front, let_go) = front(one()).await;
     let addr = listener.local_addr().unwrap();
     let metrics = front.metrics.clone();
     tokio::spawn(front.serve(listener, std::future::pending()));
@@ -311,7 +313,7 @@ async fn until_answered(other: &mut Served) {
 
 #[tokio::test]
 async fn a_window_that_stays_closed_keeps_no_place_for_good() {
-    let (listener, front, let_go) = front(ONE).await;
+    let (listener, front, let_go) = front(one()).await;
     let addr = listener.local_addr().unwrap();
     let metrics = front.metrics.clone();
     let patience = Patience { stalled_stream: Duration::from_millis(300), ..Patience::default() };
@@ -384,7 +386,9 @@ fn large() -> String {
 
 #[tokio::test]
 async fn bodies_that_do_not_go_on_are_bounded_together() {
-    let (listener, front, let_go) = front(Settings { memory: Some(MEMORY), ..Settings::default() }).await;
+    let registry = Registry::new();
+    let settings = Settings { memory: Some(MEMORY), registry: registry.clone(), ..Settings::default() };
+    let (listener, front, let_go) = front(settings).await;
     let addr = listener.local_addr().unwrap();
     tokio::spawn(front.serve(listener, std::future::pending()));
     let mut other = Served { connection: connect(addr).await, let_go };
@@ -394,10 +398,12 @@ async fn bodies_that_do_not_go_on_are_bounded_together() {
     let mut unfinished = TcpStream::connect(addr).await.unwrap();
     let head = format!("POST /v2/models/fake/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", 2 * MOST);
     unfinished.write_all((head + &" ".repeat(MOST)).as_bytes()).await.unwrap();
-    refused_as_busy(addr).await;
+    until_held(&registry, MOST).await;
+    assert_eq!(large_at(addr).await, (503, Some("replica-busy".to_owned())));
     assert_eq!(other.infer(ECHO, "30").await.0, 200);
     drop(unfinished);
-    answered_whole(addr).await;
+    until_held(&registry, 0).await;
+    assert_eq!(large_at(addr).await, (200, None));
 
     // A message of a stream, which has no place while it comes.
     let stream = TcpStream::connect(addr).await.unwrap();
@@ -415,33 +421,34 @@ async fn bodies_that_do_not_go_on_are_bounded_together() {
     let call = tokio::spawn(async move { sender.send_request(request).await.map(|response| (sender, response)) });
     let prefix = [&[0][..], &u32::try_from(2 * MOST).unwrap().to_be_bytes()].concat();
     frames.send(Ok(http_body::Frame::data(Bytes::from([prefix, vec![0; MOST]].concat())))).unwrap();
-    refused_as_busy(addr).await;
+    until_held(&registry, MOST).await;
+    assert_eq!(large_at(addr).await, (503, Some("replica-busy".to_owned())));
     driver.abort();
     drop((frames, call));
-    answered_whole(addr).await;
+    until_held(&registry, 0).await;
+    assert_eq!(large_at(addr).await, (200, None));
 }
 
-/// Asks with a large body until it is refused for want of memory.
-async fn refused_as_busy(addr: SocketAddr) {
-    large_until(addr, (503, Some("replica-busy"))).await;
-}
-
-async fn answered_whole(addr: SocketAddr) {
-    large_until(addr, (200, None)).await;
-}
-
-async fn large_until(addr: SocketAddr, expected: (u16, Option<&str>)) {
+/// Waits until requests have this many bytes in memory, or a few more.
+async fn until_held(registry: &Registry, bytes: usize) {
     let patience = std::time::Instant::now() + Duration::from_secs(30);
     loop {
-        let let_go = Arc::default();
-        let mut served = Served { connection: connect(addr).await, let_go };
-        let (status, reason, _) = served.send(Request::post("/v2/models/fake/infer"), large()).await;
-        if (status, reason.as_deref()) == expected {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == "kferving_wrapper_request_bytes").unwrap();
+        let held = family.get_metric()[0].get_gauge().get_value() as usize;
+        if (bytes..=bytes + 100).contains(&held) {
             return;
         }
-        assert!(std::time::Instant::now() < patience, "still {status} {reason:?}");
+        assert!(std::time::Instant::now() < patience, "still {held}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Status and reason of the answer to a large body.
+async fn large_at(addr: SocketAddr) -> (u16, Option<String>) {
+    let mut served = Served { connection: connect(addr).await, let_go: Arc::default() };
+    let (status, reason, _) = served.send(Request::post("/v2/models/fake/infer"), large()).await;
+    (status, reason)
 }
 
 #[tokio::test]
