@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{PATIENCE, compressing, digits, package};
+use crate::support::{PATIENCE, compressing};
 
 /// A run that is ended with the test that began it.
 struct Run(Child);
@@ -58,12 +58,19 @@ fn partial(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Starts a run that compresses for long, and returns once it is in the middle of it.
+/// Makes an image whose content does not matter here: of a program that is on every Linux, and without a model.
+fn small(level: u32) -> Command {
+    let mut command = compressing(level);
+    command.args(["--wrapper", "/bin/sleep"]);
+    command
+}
+
+/// Starts a run that compresses for seconds, and returns once it is in the middle of it.
 fn begun(folder: &Path, output: &str) -> Run {
     /// More than the small files at its beginning have.
     const BYTES: u64 = 1 << 20;
     let before = partial(folder);
-    let run = Run::start(compressing(9).arg(digits()).arg("-o").arg(folder.join(output)));
+    let run = Run::start(small(1).arg("-o").arg(folder.join(output)));
     let is_long = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() >= BYTES);
     let deadline = Instant::now() + PATIENCE;
     while !partial(folder).iter().any(|path| !before.contains(path) && is_long(path)) {
@@ -102,7 +109,7 @@ fn what_a_killed_run_left_is_gone_after_the_next() {
         running.freeze();
         let own = partial(folder.path());
         assert!(own.iter().all(|path| !left.contains(path)), "{own:?}");
-        let next = package().arg(digits()).arg("-o").arg(folder.path().join(output)).output().unwrap();
+        let next = small(0).arg("-o").arg(folder.path().join(output)).output().unwrap();
         assert!(next.status.success(), "{next:?}");
         assert_eq!(partial(folder.path()), own, "those of the one that runs");
     }
@@ -116,9 +123,7 @@ fn the_folder_of_an_image_that_is_only_pushed_goes_too() {
     let registry = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = registry.local_addr().unwrap();
     let pushing = || -> (Run, TcpStream) {
-        let mut command = package();
-        command.arg(digits()).args(["--push", &format!("{address}/me/digits:v1")]).env("TMPDIR", folder.path());
-        let run = Run::start(&mut command);
+        let run = Run::start(small(0).args(["--push", &format!("{address}/me/idle:v1")]).env("TMPDIR", folder.path()));
         (run, registry.accept().unwrap().0)
     };
     let (run, _asked) = pushing();
