@@ -129,7 +129,7 @@ impl Inference {
         }
         // Boxed, as all that is rare on this path: the future of a warm request is built and moved each time.
         Box::pin(async {
-            let connection = H1Connection::open(replica.spec.addr).await?;
+            let connection = H1Connection::open(replica.spec.addr, &self.worker.departures).await?;
             Ok(connection.exchange(&head, body, pool).await?.map(UpstreamBody::H1))
         })
         .await

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::body::ResponseBody;
+use crate::departures::Departing;
 use crate::gateway::Worker;
 use crate::inbound::Inbound;
 use crate::settings::Limits;
@@ -120,6 +121,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
             }
         }
     } else {
+        let stream = Departing::new(stream, Arc::clone(&worker.departures));
         let mut connection = http1::Builder::new()
             .timer(SharedTimers(Arc::clone(&worker.timers)))
             .header_read_timeout(limits.idle_timeout)

@@ -13,6 +13,7 @@ use prometheus::Registry;
 
 use crate::caller::{CallerPermit, Callers};
 use crate::demand::{Outbox, Urgent};
+use crate::departures::Departures;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::model::{Model, ModelKey};
@@ -58,6 +59,7 @@ pub(crate) struct Worker {
     pub(crate) inner: Arc<Inner>,
     pub(crate) index: usize,
     pub(crate) timers: Arc<Timers>,
+    pub(crate) departures: Arc<Departures>,
 }
 
 impl Gateway {

@@ -68,7 +68,12 @@ impl Gateway {
         let drain_timeout = self.inner.settings.limits.drain_timeout;
         let mut threads = Vec::new();
         for (index, socket) in listeners.sockets.into_iter().enumerate() {
-            let worker = Arc::new(Worker { inner: Arc::clone(&self.inner), index, timers: Arc::default() });
+            let worker = Arc::new(Worker {
+                inner: Arc::clone(&self.inner),
+                index,
+                timers: Arc::default(),
+                departures: Arc::default(),
+            });
             threads.push(start_thread(worker, socket, shutdown.clone(), drain_timeout)?);
         }
         let tending = tokio::spawn(tend(Arc::clone(&self.inner)));
@@ -126,8 +131,9 @@ async fn accept(worker: Arc<Worker>, socket: TcpListener, shutdown: Shutdown, dr
             return;
         }
     };
-    // Ends with the thread's runtime.
+    // They end with the thread's runtime.
     tokio::spawn(Arc::clone(&worker.timers).keep_ticking());
+    tokio::spawn(Arc::clone(&worker.departures).keep_sending());
     let drain = Arc::new(Drain::default());
     let connections = TaskTracker::new();
     let mut stopping = std::pin::pin!(shutdown.requested());

@@ -24,6 +24,7 @@ pub(crate) use violation::Violation;
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,12 +32,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::gathering::Gathering;
+use crate::departures::Departing;
 use bypass::BYPASS_BYTES;
 use tracker::{Progress, Tracker};
+
+/// Room for one read where a head is expected: most requests are there whole.
+const HEAD_READ_BYTES: usize = 8 << 10;
 
 /// How much is read at once while a head is incomplete: the longest head.
 const HELD_READ_BYTES: usize = 16 << 10;
@@ -52,7 +55,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// connection may be idle between requests.
 #[derive(Debug)]
 pub(crate) struct StrictHttp<S> {
-    io: Gathering<S>,
+    io: S,
     tracker: Tracker,
     bypass: Arc<Bypass>,
     state: State,
@@ -79,7 +82,7 @@ impl<S> StrictHttp<S> {
     /// Wraps an accepted connection. Its service must ask `bypass` for the body of each request.
     pub(crate) fn new(io: S, head_timeout: Duration, bypass: Arc<Bypass>) -> Self {
         Self {
-            io: Gathering::new(io),
+            io,
             tracker: Tracker::new(),
             bypass,
             state: State::Open,
@@ -128,31 +131,46 @@ impl<S> StrictHttp<S> {
     }
 }
 
-impl StrictHttp<TcpStream> {
+impl StrictHttp<Departing> {
     /// Ends the connection in the middle of an answer. A client of HTTP/1.0 takes the usual end for that of the answer: it
     /// is told by a reset, for which it may lose what was sent last.
     pub(crate) fn break_off(&self) {
+        self.io.send_now();
         if self.tracker.has_http10() {
             // It fails for a connection that is gone, of which nobody can be told anything.
-            let _ = self.io.get_ref().set_zero_linger();
+            let _ = self.io.set_zero_linger();
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> StrictHttp<S> {
-    /// Reads into the caller's buffer and checks there: the usual case. Gives the number of bytes that arrived, of which
-    /// fewer may be in the buffer.
+    /// Reads and checks what follows a body's beginning in the caller's buffer, and a head on the stack, which is in the
+    /// cache: of a small request little is left for hyper, whose buffer is another one each time. Gives the number of bytes
+    /// that arrived, of which fewer may be in the buffer.
     fn poll_direct(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
-        let start = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let arrived = buf.filled().len() - start;
-        let passed = match self.tracker.advance(&buf.filled()[start..]) {
-            Progress::All => arrived,
-            Progress::OneRequest(head, length_line) => {
-                self.take_body_out(&mut buf.filled_mut()[start..], head, length_line)
-            }
+        if self.tracker.is_in_body() {
+            let start = buf.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            let arrived = buf.filled().len() - start;
+            let passed = self.check(&mut buf.filled_mut()[start..]);
+            buf.set_filled(start + passed);
+            return Poll::Ready(Ok(arrived));
+        }
+        let mut space = [MaybeUninit::uninit(); HEAD_READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut space[..HEAD_READ_BYTES.min(buf.remaining())]);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        let passed = self.check(read.filled_mut());
+        buf.put_slice(&read.filled()[..passed]);
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// How many of the bytes that arrived may be handed on; what becomes of the others is noted.
+    fn check(&mut self, arrived: &mut [u8]) -> usize {
+        let passed = match self.tracker.advance(arrived) {
+            Progress::All => arrived.len(),
+            Progress::OneRequest(head, length_line) => self.take_body_out(arrived, head, length_line),
             Progress::Until(passed) => {
-                self.held.extend_from_slice(&buf.filled()[start + passed..]);
+                self.held.extend_from_slice(&arrived[passed..]);
                 passed
             }
             Progress::BadHead(passed, violation) => {
@@ -164,11 +182,10 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
                 passed
             }
         };
-        buf.set_filled(start + passed);
         if passed > 0 {
             self.timer = None;
         }
-        Poll::Ready(Ok(arrived))
+        passed
     }
 
     /// Reads on after an incomplete head. The caller's buffer serves as scratch space only.
@@ -212,7 +229,7 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            let mut scratch = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut scratch = [MaybeUninit::uninit(); 4096];
             let mut scratch = ReadBuf::uninit(&mut scratch);
             match ready!(Pin::new(&mut self.io).poll_read(cx, &mut scratch)) {
                 Ok(()) if !scratch.filled().is_empty() => {}

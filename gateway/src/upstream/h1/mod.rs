@@ -27,9 +27,9 @@ use gateway_policy::Moment;
 use http::{Method, Response};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::{UpstreamError, connect};
+use crate::departures::{Departing, Departures};
 use crate::strict_http::Violation;
 use crate::upload::{RequestBody, UploadFailed};
 use answer::AnswerHead;
@@ -74,7 +74,7 @@ pub(crate) enum H1Error {
 /// One connection; boxed by its owners, so that passing it on moves a pointer.
 #[derive(Debug)]
 pub(crate) struct H1Connection {
-    stream: TcpStream,
+    stream: Departing,
 }
 
 /// The idle connections of one replica on one thread.
@@ -129,8 +129,8 @@ impl H1Pool {
 }
 
 impl H1Connection {
-    pub(crate) async fn open(addr: SocketAddr) -> Result<Box<Self>, UpstreamError> {
-        Ok(Box::new(Self { stream: connect(addr).await? }))
+    pub(crate) async fn open(addr: SocketAddr, departures: &Arc<Departures>) -> Result<Box<Self>, UpstreamError> {
+        Ok(Box::new(Self { stream: Departing::new(connect(addr).await?, Arc::clone(departures)) }))
     }
 
     /// Sends a request and waits for the head of its answer. Dropping the future closes the connection.
@@ -158,7 +158,14 @@ impl H1Connection {
                 // A server may refuse a request before it has read it all: its answer tells more than the failed write.
                 outgoing.give_up();
             }
-            reader.poll_head(&mut self.stream, &outgoing, cx).map_err(UpstreamError::from)
+            let head = ready!(reader.poll_head(&mut self.stream, &outgoing, cx));
+            Poll::Ready(head.map_err(|error| {
+                if self.stream.has_sent_nothing() {
+                    UpstreamError::Unsent { source: error.into() }
+                } else {
+                    error.into()
+                }
+            }))
         })
         .await?;
         let mut response = Response::new(());
@@ -196,7 +203,7 @@ impl<'a> HeadReader<'a> {
     /// The head, and the bytes that arrived after it.
     fn poll_head(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Departing,
         outgoing: &Outgoing,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(AnswerHead, Bytes), H1Error>> {

@@ -9,10 +9,9 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use super::H1Error;
-use crate::gathering::COPIED_BYTES;
+use crate::departures::{Departing, SMALL_BYTES};
 use crate::upload::{RequestBody, Upload, UploadFailed};
 
 /// Room for a usual head.
@@ -66,7 +65,7 @@ impl Outgoing {
     pub(super) fn new(head: &RequestHead<'_>, body: RequestBody) -> Self {
         let length = body.size_hint().exact();
         let copied = match &body {
-            RequestBody::Full(Some(data)) if data.len() <= COPIED_BYTES => data.len(),
+            RequestBody::Full(Some(data)) if HEAD_BYTES + data.len() <= SMALL_BYTES => data.len(),
             _ => 0,
         };
         let mut front = Vec::with_capacity(HEAD_BYTES + copied);
@@ -106,7 +105,7 @@ impl Outgoing {
     }
 
     /// Writes what can be written; ready when nothing more is to be written.
-    pub(super) fn poll_send(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), H1Error>> {
+    pub(super) fn poll_send(&mut self, stream: &mut Departing, cx: &mut Context<'_>) -> Poll<Result<(), H1Error>> {
         while matches!(self.state, State::Untouched | State::Sending) {
             if self.front_written < self.front.len() || !self.data.is_empty() {
                 ready!(self.poll_write(stream, cx))?;
@@ -127,15 +126,17 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = Pin::new(stream);
+    fn poll_write(&mut self, stream: &mut Departing, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let front = &self.front[self.front_written..];
-        let written = ready!(if self.data.is_empty() {
-            stream.poll_write(cx, front)
+        let written = ready!(if self.state == State::Untouched && self.data.is_empty() && self.source.is_none() {
+            // All of the request: whether any of it was sent is asked for if it fails.
+            Pin::new(stream).poll_write(cx, front)
+        } else if self.data.is_empty() {
+            stream.poll_write_now(cx, &[IoSlice::new(front)])
         } else if front.is_empty() {
-            stream.poll_write(cx, &self.data)
+            stream.poll_write_now(cx, &[IoSlice::new(&self.data)])
         } else {
-            stream.poll_write_vectored(cx, &[IoSlice::new(front), IoSlice::new(&self.data)])
+            stream.poll_write_now(cx, &[IoSlice::new(front), IoSlice::new(&self.data)])
         })?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

@@ -54,6 +54,13 @@ impl Outcome {
     }
 }
 
+/// Of a thread of which the runtime of the test takes the place.
+fn departures() -> Arc<Departures> {
+    let departures = Arc::new(Departures::default());
+    tokio::spawn(Arc::clone(&departures).keep_sending());
+    departures
+}
+
 /// The host of requests that name none.
 fn no_host() -> HeaderValue {
     HeaderValue::from_static("unnamed")
@@ -90,7 +97,7 @@ async fn ask(method: Method, answer: &[u8], pieces: Pieces, after: After) -> Out
         let head =
             RequestHead { method: &method, target: "/x?y", headers: &headers, host: &no_host, added: [None, None] };
         let body = RequestBody::Full(Some(Bytes::from_static(b"body")));
-        let response = H1Connection::open(addr).await?.exchange(&head, body, &pool).await?;
+        let response = H1Connection::open(addr, &departures()).await?.exchange(&head, body, &pool).await?;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map(http_body_util::Collected::to_bytes);
         Ok((parts.status, parts.headers, body))
@@ -306,7 +313,7 @@ async fn an_idle_connection_that_is_no_longer_silent_sends_nothing() {
         [(&b""[..], "closed while it was idle"), (b"HTTP/1.1 408 Timeout\r\n\r\n", "belong to no answer")]
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connection = H1Connection::open(listener.local_addr().unwrap()).await.unwrap();
+        let connection = H1Connection::open(listener.local_addr().unwrap(), &departures()).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
         server.write_all(sent).await.unwrap();
         server.shutdown().await.unwrap();
