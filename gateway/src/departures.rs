@@ -115,6 +115,12 @@ impl Departing {
         self.read.try_read(buf)
     }
 
+    /// Waits until there is something to read.
+    #[cfg(test)]
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.read.readable().await
+    }
+
     /// Sends what is noted, as far as the kernel has room, before the connection is dropped.
     pub(crate) fn send_now(&self) {
         Outlet::send_noted(&self.outlet);
