@@ -128,10 +128,9 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout, bypass)), service);
         let ended = drive(Pin::new(&mut connection), &drain, lame_duck, http1::Connection::graceful_shutdown).await;
-        if ended.as_ref().is_err_and(hyper::Error::is_user) {
-            // The service does not fail: the body of an answer has.
-            connection.into_parts().io.inner().break_off();
-        }
+        // The service does not fail: the body of an answer has.
+        let is_broken_off = ended.as_ref().is_err_and(hyper::Error::is_user);
+        connection.into_parts().io.inner().end(is_broken_off);
         ended
     };
     if let Err(error) = ended {

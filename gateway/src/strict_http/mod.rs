@@ -132,11 +132,13 @@ impl<S> StrictHttp<S> {
 }
 
 impl StrictHttp<Departing> {
-    /// Ends the connection in the middle of an answer. A client of HTTP/1.0 takes the usual end for that of the answer: it
-    /// is told by a reset, for which it may lose what was sent last.
-    pub(crate) fn break_off(&self) {
+    /// What is to be done before the connection is dropped; hyper does not shut every one down.
+    ///
+    /// A client of HTTP/1.0 takes the usual end for that of an answer. If that `is_broken_off` it is told by a reset, for
+    /// which it may lose what was sent last.
+    pub(crate) fn end(&self, is_broken_off: bool) {
         self.io.send_now();
-        if self.tracker.has_http10() {
+        if is_broken_off && self.tracker.has_http10() {
             // It fails for a connection that is gone, of which nobody can be told anything.
             let _ = self.io.set_zero_linger();
         }
