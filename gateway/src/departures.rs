@@ -47,9 +47,9 @@ impl Departures {
                 std::mem::swap(&mut notes.outlets, &mut outlets);
             }
             outlets.drain(..).for_each(|outlet| Outlet::send_noted(&outlet));
-            Poll::Pending
+            Poll::<()>::Pending
         })
-        .await
+        .await;
     }
 
     fn note(&self, outlet: &Arc<Mutex<Outlet>>) -> bool {

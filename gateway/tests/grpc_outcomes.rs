@@ -117,11 +117,13 @@ async fn an_answer_that_has_begun_and_ends_early_says_why_in_its_trailers() {
     for (behaviour, status, code, reason) in
         [(Behaviour::EchoWithoutEnd, "4", "504", "deadline"), (Behaviour::EchoAndBreak, "14", "502", "replica-lost")]
     {
-        let replica = FakeWrapper::start(behaviour);
+        let replica = FakeWrapper::start(behaviour.clone());
         let model = ModelRoute { timeout: Duration::from_secs(1), ..static_model("digits", &[(replica.addr, 1)]) };
         let gateway = TestGateway::start(vec![model]);
         let (bytes, trailers) = call(&gateway).await;
-        assert_eq!(bytes.len(), 13, "what had come is passed on");
+        // A reset may overtake what was sent before it (RFC 9113, section 6.4).
+        let may_be_lost = matches!(behaviour, Behaviour::EchoAndBreak) && bytes.is_empty();
+        assert!(bytes.len() == 13 || may_be_lost, "what had come is passed on: {bytes:?}");
         let trailer = |name: &str| trailers.get(name).map_or("", |value| value.to_str().unwrap());
         assert_eq!((trailer("grpc-status"), trailer("kferving-reason")), (status, reason), "{trailers:?}");
         assert!(!trailer("grpc-message").is_empty(), "{trailers:?}");
