@@ -3,8 +3,8 @@
 //! A write wakes its receiver, and waking costs the sender about as much as all of its own work on a small request. Sent
 //! one by one, with work on other requests in between, most writes find a receiver that has fallen asleep again. So a
 //! small write is only noted, and what is noted is sent in one go when every task that was ready has run: receivers find
-//! several messages at once, and the kernel's way out stays in the processor's cache. Nothing waits for company: where
-//! there is nothing else to do, a write leaves at once.
+//! several messages at once, and the kernel's way out stays in the processor's cache. Nothing waits for company, and where
+//! writes turn out to have none they are not noted at all.
 //!
 //! To its owner a noted write is what a sent one is: taken over, and perhaps never delivered. What goes wrong with it is
 //! told at the next write, or with the end of what can be read.
@@ -24,6 +24,12 @@ use tokio::task::AbortHandle;
 /// Longest write that is noted, and most that is noted of one connection: beyond this the copy costs more than it saves.
 pub(crate) const SMALL_BYTES: usize = 4 << 10;
 
+/// Turns with one write each after which writes are taken to have no company.
+const LONELY_TURNS: u32 = 8;
+
+/// Writes that are then sent at once, before one is noted to see whether that has changed.
+const SENT_AT_ONCE: u32 = 64;
+
 /// The notes of one thread: of each connection one, in the order in which they were made. They are gone through at each
 /// turn of the thread, so they are no more than it has connections.
 #[derive(Debug, Default)]
@@ -34,6 +40,10 @@ struct Notes {
     outlets: Vec<Arc<Mutex<Outlet>>>,
     /// Wakes whoever sends them; where nobody does, nothing is noted.
     sender: Option<Waker>,
+    /// Turns with one write each since the last with more.
+    lonely_turns: u32,
+    /// How many of the next writes are sent at once.
+    at_once: u32,
 }
 
 impl Departures {
@@ -45,6 +55,7 @@ impl Departures {
                 let mut notes = self.0.lock();
                 notes.sender.get_or_insert_with(|| cx.waker().clone());
                 std::mem::swap(&mut notes.outlets, &mut outlets);
+                notes.learn(outlets.len());
             }
             outlets.drain(..).for_each(|outlet| Outlet::send_noted(&outlet));
             Poll::<()>::Pending
@@ -54,12 +65,30 @@ impl Departures {
 
     fn note(&self, outlet: &Arc<Mutex<Outlet>>) -> bool {
         let mut notes = self.0.lock();
+        if notes.at_once > 0 {
+            notes.at_once -= 1;
+            return false;
+        }
         let Some(sender) = &notes.sender else { return false };
         if notes.outlets.is_empty() {
             sender.wake_by_ref();
         }
         notes.outlets.push(Arc::clone(outlet));
         true
+    }
+}
+
+impl Notes {
+    /// Learns from a turn with so many writes whether they have company.
+    fn learn(&mut self, writes: usize) {
+        match writes {
+            0 => {}
+            1 => self.lonely_turns = (self.lonely_turns + 1).min(LONELY_TURNS),
+            _ => self.lonely_turns = 0,
+        }
+        if writes == 1 && self.lonely_turns == LONELY_TURNS {
+            self.at_once = SENT_AT_ONCE;
+        }
     }
 }
 

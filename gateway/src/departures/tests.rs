@@ -168,3 +168,26 @@ async fn a_write_that_fails_is_told_to_its_owner() {
     assert!(client.has_sent_nothing());
     assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), kind, "an end would look orderly");
 }
+
+#[test]
+fn writes_without_company_are_sent_at_once_for_a_while() {
+    let mut notes = Notes::default();
+    for _ in 1..LONELY_TURNS {
+        notes.learn(1);
+    }
+    notes.learn(2);
+    for _ in 1..LONELY_TURNS {
+        notes.learn(1);
+        notes.learn(0);
+    }
+    assert_eq!(notes.at_once, 0, "company now and then");
+    notes.learn(1);
+    assert_eq!(notes.at_once, SENT_AT_ONCE);
+    notes.at_once = 0;
+    notes.learn(1);
+    assert_eq!(notes.at_once, SENT_AT_ONCE, "one look is enough");
+    notes.at_once = 0;
+    notes.learn(2);
+    notes.learn(1);
+    assert_eq!(notes.at_once, 0, "company again");
+}
