@@ -128,9 +128,16 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout, bypass)), service);
         let ended = drive(Pin::new(&mut connection), &drain, lame_duck, http1::Connection::graceful_shutdown).await;
-        // The service does not fail: the body of an answer has.
-        let is_broken_off = ended.as_ref().is_err_and(hyper::Error::is_user);
-        connection.into_parts().io.inner().end(is_broken_off);
+        let stream = connection.into_parts().io.into_inner();
+        if ended.as_ref().is_err_and(hyper::Error::is_user) {
+            // The service does not fail: the body of an answer has.
+            stream.break_off();
+        } else if let Err(error) = stream.end().await
+            && error.kind() == io::ErrorKind::TimedOut
+            && !ended.as_ref().is_err_and(is_stall)
+        {
+            worker.inner.metrics.connections_stalled.inc();
+        }
         ended
     };
     if let Err(error) = ended {

@@ -156,6 +156,11 @@ impl Departing {
         Outlet::send_noted(&self.outlet);
     }
 
+    /// Waits until what was taken over is sent: as long as the kernel finds that the receiver takes something.
+    pub(crate) async fn all_sent(&self) -> io::Result<()> {
+        poll_fn(|cx| self.outlet.lock().poll_empty(cx)).await
+    }
+
     /// Lets the connection end with a reset when it is dropped.
     pub(crate) fn set_zero_linger(&self) -> io::Result<()> {
         self.read.as_ref().set_zero_linger()
@@ -294,12 +299,17 @@ impl AsyncRead for Departing {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.read).poll_read(cx, buf));
-        if (read.is_err() || buf.filled().len() == before)
-            && let Some(kind) = self.outlet.lock().failed
-        {
-            return Poll::Ready(Err(kind.into()));
+        if read.is_ok() && buf.filled().len() > before {
+            return Poll::Ready(read);
         }
-        Poll::Ready(read)
+        let mut outlet = self.outlet.lock();
+        if let Err(error) = &read
+            && !matches!(outlet.state, State::Empty)
+        {
+            // The kernel tells of it once, and whoever reads may have no use for it.
+            outlet.failed.get_or_insert(error.kind());
+        }
+        Poll::Ready(outlet.failed.map_or(read, |kind| Err(kind.into())))
     }
 }
 

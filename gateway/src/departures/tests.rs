@@ -141,6 +141,18 @@ async fn whoever_writes_behind_a_clogged_write_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_clogged_write_can_be_waited_for() {
+    let (client, mut server, taken) = clogged().await;
+    let waiting = tokio::spawn(async move { client.all_sent().await });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    let mut arrived = Vec::new();
+    tokio::time::timeout(PATIENCE, server.read_to_end(&mut arrived)).await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert!(arrived == piece(0, taken), "{} bytes", arrived.len());
+}
+
+#[tokio::test]
 async fn a_clogged_connection_can_be_dropped() {
     let (client, mut server, taken) = clogged().await;
     drop(client);

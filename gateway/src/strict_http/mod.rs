@@ -132,13 +132,17 @@ impl<S> StrictHttp<S> {
 }
 
 impl StrictHttp<Departing> {
-    /// What is to be done before the connection is dropped; hyper does not shut every one down.
-    ///
-    /// A client of HTTP/1.0 takes the usual end for that of an answer. If that `is_broken_off` it is told by a reset, for
-    /// which it may lose what was sent last.
-    pub(crate) fn end(&self, is_broken_off: bool) {
+    /// What is to be done before the connection is dropped: hyper does not shut every one down, and takes an answer for sent
+    /// of which the end is still on its way.
+    pub(crate) async fn end(&self) -> io::Result<()> {
+        self.io.all_sent().await
+    }
+
+    /// What is to be done instead in the middle of an answer. A client of HTTP/1.0 takes the usual end for that of the
+    /// answer: it is told by a reset, for which it may lose what was sent last.
+    pub(crate) fn break_off(&self) {
         self.io.send_now();
-        if is_broken_off && self.tracker.has_http10() {
+        if self.tracker.has_http10() {
             // It fails for a connection that is gone, of which nobody can be told anything.
             let _ = self.io.set_zero_linger();
         }

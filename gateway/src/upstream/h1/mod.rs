@@ -159,13 +159,11 @@ impl H1Connection {
                 outgoing.give_up();
             }
             let head = ready!(reader.poll_head(&mut self.stream, &outgoing, cx));
-            Poll::Ready(head.map_err(|error| {
-                if self.stream.has_sent_nothing() {
-                    UpstreamError::Unsent { source: error.into() }
-                } else {
-                    error.into()
-                }
-            }))
+            if self.stream.has_sent_nothing() {
+                let error = head.err().unwrap_or(H1Error::Unsolicited);
+                return Poll::Ready(Err(UpstreamError::Unsent { source: error.into() }));
+            }
+            Poll::Ready(head.map_err(UpstreamError::from))
         })
         .await?;
         let mut response = Response::new(());
