@@ -24,6 +24,8 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// A file's content, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// What the file says, word for word: another text is a change.
+    text: String,
     /// Where to listen, unless the command line says otherwise.
     pub listen: Option<SocketAddr>,
     /// The models.
@@ -146,7 +148,7 @@ impl Config {
                 return Err(value(&format!("models[{index}].name"), &model.name, "a name that no model before it has"));
             }
         }
-        Ok(Self { listen, models, limits: file.limits.check()? })
+        Ok(Self { text: text.to_owned(), listen, models, limits: file.limits.check()? })
     }
 }
 

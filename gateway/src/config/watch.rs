@@ -18,7 +18,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// A file that is refused changes nothing. What is fixed at start (`listen`, `limits`) needs a restart, and a change of it
 /// is logged as such.
 pub async fn watch(gateway: Gateway, path: PathBuf, mut current: Config, shutdown: Shutdown) {
-    let mut seen = tokio::fs::read_to_string(&path).await.ok();
+    // Not what the file says now: it may have changed since it was read.
+    let mut seen = Some(current.text.clone());
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
