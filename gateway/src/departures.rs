@@ -31,8 +31,9 @@ const LONELY_TURNS: u32 = 8;
 /// Writes that are then sent at once, before one is noted to see whether that has changed.
 const SENT_AT_ONCE: u32 = 64;
 
-/// The notes of one thread: of each connection one, in the order in which they were made. They are gone through at each
-/// turn of the thread, so they are no more than it has connections.
+/// The notes of one thread, in the order in which they were made: of a connection one, or another behind a large write that
+/// has taken the first along. They are gone through at each turn of the thread, in which each of its connections is served
+/// once.
 #[derive(Debug, Default)]
 pub(crate) struct Departures(Mutex<Notes>);
 

@@ -52,10 +52,10 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "haproxy,nginx")]
     pub peers: Vec<Peer>,
     /// Rounds
-    #[arg(long, default_value_t = 12, value_parser = count::<usize>(), conflicts_with = "quick")]
+    #[arg(long, default_value_t = 48, value_parser = count::<usize>(), conflicts_with = "quick")]
     pub rounds: usize,
     /// Length of one measurement in milliseconds
-    #[arg(long, default_value_t = 500, value_parser = count::<u64>(), conflicts_with = "quick")]
+    #[arg(long, default_value_t = 100, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub milliseconds: u64,
     /// What is measured.
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use super::{Case, DIRECT, GATEWAY, Measured, Results, Round};
 use crate::report::{Report, Standing, Verdict};
-use crate::rounds::{median, middle_half};
+use crate::rounds::{confidence, median, middle_half};
 
 /// The peer that sets the budget.
 const RIVAL: &str = "haproxy";
@@ -57,21 +57,24 @@ fn added_p50s(measured: &Measured, direct: &Measured) -> impl Iterator<Item = f6
 /// One proxy's figure as a multiple of another's, round by round.
 struct Compared {
     median: f64,
-    /// Where half of the rounds are: how far the median can be trusted.
+    /// Where half of the rounds are.
     middle_half: (f64, f64),
+    /// Where the median is with 95 % confidence: how far it can be trusted.
+    confidence: (f64, f64),
 }
 
 impl Compared {
     fn of(ours: impl Iterator<Item = f64>, theirs: impl Iterator<Item = f64>) -> Self {
         let ratios: Vec<f64> = ours.zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-        Self { middle_half: middle_half(&ratios), median: median(ratios) }
+        Self { middle_half: middle_half(&ratios), confidence: confidence(&ratios), median: median(ratios) }
     }
 }
 
 impl std::fmt::Display for Compared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (low, high) = self.middle_half;
-        write!(f, "× {:.2} (half of the rounds {low:.2} to {high:.2})", self.median)
+        let ((low, high), (least, most)) = (self.middle_half, self.confidence);
+        let median = self.median;
+        write!(f, "× {median:.2} (half of the rounds {low:.2} to {high:.2}, 95 % confidence {least:.2} to {most:.2})")
     }
 }
 
