@@ -91,6 +91,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     gateway.serve(listeners, shutdown).await?;
     drained.request();
     watching.await?;
-    admin_server.await??;
+    admin_server.await?;
     Ok(())
 }

@@ -304,7 +304,7 @@ async fn listen_and_serve(
     for server in [admin, metrics] {
         // A reader that keeps a connection busy must not keep the process.
         if let Ok(joined) = tokio::time::timeout(STOP_GRACE, server).await {
-            joined.context("a listener's task failed")??;
+            joined.context("a listener's task failed")?;
         }
     }
     Ok(())

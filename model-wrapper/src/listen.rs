@@ -91,12 +91,12 @@ impl AdminListener {
     }
 
     /// Serves the admin port until `shutdown`.
-    pub(crate) fn serve(self, router: Router, shutdown: Shutdown) -> JoinHandle<io::Result<()>> {
+    pub(crate) fn serve(self, router: Router, shutdown: Shutdown) -> JoinHandle<()> {
         match self {
             Self::Tcp(listener) => tokio::spawn(poolctl_runtime::admin::serve(listener, router, shutdown)),
             Self::Unix { listener, _file: file, .. } => tokio::spawn(async move {
                 let _file = file;
-                poolctl_runtime::admin::serve(listener, router, shutdown).await
+                poolctl_runtime::admin::serve(listener, router, shutdown).await;
             }),
         }
     }

@@ -1,7 +1,10 @@
 //! The listener that operators and Prometheus read: `/metrics` and `/healthz`.
 
-use std::future::IntoFuture;
-use std::io;
+mod connection;
+mod standing;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -10,24 +13,83 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
 use prometheus::{Encoder, Registry, TextEncoder};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::Shutdown;
+use connection::Connection;
+use standing::Standing;
+
+/// Connections at a time: an autoscaler holds two, Prometheus, probes and people one each. The bound leaves descriptors to
+/// everything else that the process does.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Longest that a request may take to arrive whole. They are small: a metrics request has 200 bytes, a claim 1 KB.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
+/// How long answers may be on their way once the server stops.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Routes for `/metrics` (Prometheus text format) and `/healthz` (200 while the process runs).
 pub fn router(registry: Registry) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz)).with_state(registry)
 }
 
-/// Serves `router` until shutdown is requested and requests in flight are answered.
+/// Serves `router` over HTTP/1.1 until shutdown is requested and requests in flight are answered, or a second later.
 ///
-/// # Errors
-/// The listener failed.
-pub async fn serve<L>(listener: L, router: Router, shutdown: Shutdown) -> io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.requested()).into_future().await
+/// A client may be silent for as long as it likes, but must send a request that it began within 10 s, and takes no place from
+/// others: of more than 64 connections the one that has been without an answer under way for longest is closed.
+pub async fn serve<L: Listener>(listener: L, router: Router, shutdown: Shutdown) {
+    serve_with(ARRIVAL, listener, router, shutdown).await;
+}
+
+async fn serve_with<L: Listener>(arrival: Duration, mut listener: L, router: Router, shutdown: Shutdown) {
+    let (tasks, over) = (TaskTracker::new(), CancellationToken::new());
+    let mut open = Vec::new();
+    loop {
+        let (stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.requested() => break,
+        };
+        if !has_room(&mut open) {
+            tracing::debug!(MAX_CONNECTIONS, "a connection was refused: all others are being answered");
+            continue;
+        }
+        let standing = Arc::new(Standing::default());
+        open.push(Arc::downgrade(&standing));
+        let connection = Connection { standing, router: router.clone(), arrival };
+        let (shutdown, over) = (shutdown.clone(), over.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = connection.serve(stream, shutdown) => {}
+                () = over.cancelled() => {}
+            }
+        });
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(FAREWELL, tasks.wait()).await.is_err() {
+        tracing::debug!(open = tasks.len(), "closing admin connections that did not finish in time");
+        over.cancel();
+        tasks.wait().await;
+    }
+}
+
+/// Whether there is a place for one more; the connection that has done nothing for longest makes room for it.
+fn has_room(open: &mut Vec<Weak<Standing>>) -> bool {
+    if open.len() < MAX_CONNECTIONS {
+        return true;
+    }
+    open.retain(|standing| standing.strong_count() > 0);
+    if open.len() < MAX_CONNECTIONS {
+        return true;
+    }
+    let standings = open.iter().enumerate().filter_map(|(index, standing)| Some((index, standing.upgrade()?)));
+    let waiting = standings.filter_map(|(index, standing)| Some((standing.waiting_since()?, index, standing)));
+    let Some((_, index, standing)) = waiting.min_by_key(|(since, ..)| *since) else { return false };
+    standing.displace();
+    open.swap_remove(index);
+    true
 }
 
 async fn metrics(State(registry): State<Registry>) -> Response {
@@ -43,32 +105,4 @@ async fn healthz() -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use prometheus::IntCounter;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-
-    #[tokio::test]
-    async fn metrics_are_served_until_shutdown() {
-        let registry = Registry::new();
-        let counter = IntCounter::new("kferving_test_total", "A test counter.").unwrap();
-        registry.register(Box::new(counter.clone())).unwrap();
-        counter.inc();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let shutdown = Shutdown::new();
-        let server = tokio::spawn(serve(listener, router(registry), shutdown.clone()));
-
-        let mut stream = TcpStream::connect(addr).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(answer.contains("kferving_test_total 1"), "{answer}");
-
-        shutdown.request();
-        server.await.unwrap().unwrap();
-        assert!(TcpStream::connect(addr).await.is_err());
-    }
-}
+mod tests;

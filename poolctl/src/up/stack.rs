@@ -145,10 +145,8 @@ impl Stack {
             // a panic in it must not hide how the stack ended
             let _ = shown.await;
         }
-        let admin = admin.await.map_err(anyhow::Error::new).and_then(|served| Ok(served?));
-        outcome
-            .and(served.context("requests cannot be served"))
-            .and(admin.context("the admin address cannot be served"))
+        let admin = admin.await.context("the admin address cannot be served");
+        outcome.and(served.context("requests cannot be served")).and(admin)
     }
 }
 
