@@ -184,11 +184,17 @@ impl ScratchFolder {
 impl Partial {
     /// Gives it its name, in the place of what had it.
     pub(crate) fn persist(self, path: &Path) -> io::Result<()> {
+        self.persist_after(path, || Ok(()))
+    }
+
+    /// Does `before` and gives it its name; whoever gives up finds both done or neither begun.
+    pub(crate) fn persist_after(self, path: &Path, before: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let Self { file, entry } = self;
         let live = entry.scratch.live.lock();
         if live.given_up {
             return Err(given_up());
         }
+        before()?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::support::{PATIENCE, compressing};
 
@@ -47,15 +48,31 @@ fn partial(folder: &Path) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(next) else { continue };
         for entry in entries.flatten() {
             let path = entry.path();
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
             if path.extension().is_some_and(|ending| ending == "partial") {
                 found.push(path);
-            } else if path.is_dir() {
-                folders.push(path);
             }
         }
     }
     found.sort();
     found
+}
+
+/// Blobs of a layout that none of its images has.
+fn unnamed_blobs(layout: &Path) -> Vec<String> {
+    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let name = |descriptor: &Value| descriptor["digest"].as_str().unwrap().replace("sha256:", "");
+    let blobs = layout.join("blobs/sha256");
+    let mut named = Vec::new();
+    for manifest in read(&layout.join("index.json"))["manifests"].as_array().unwrap() {
+        let content = read(&blobs.join(name(manifest)));
+        let layers = content["layers"].as_array().unwrap();
+        named.extend(layers.iter().chain([manifest, &content["config"]]).map(name));
+    }
+    let there = fs::read_dir(blobs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    there.filter(|blob| !named.contains(blob)).collect()
 }
 
 /// Makes an image whose content does not matter here: of a program that is on every Linux, and without a model.
@@ -112,6 +129,9 @@ fn what_a_killed_run_left_is_gone_after_the_next() {
         let next = small(0).arg("-o").arg(folder.path().join(output)).output().unwrap();
         assert!(next.status.success(), "{next:?}");
         assert_eq!(partial(folder.path()), own, "those of the one that runs");
+        if output.ends_with('/') {
+            assert_eq!(unnamed_blobs(&folder.path().join(output)), [""; 0]);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! An image layout in a folder.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,51 +9,45 @@ use oci_spec::image::{Descriptor, ImageIndex};
 
 use super::{Destination, Finished, LAYOUT};
 use crate::blob::{Sum, Summing};
-use crate::scratch::{self, Partial, Scratch};
+use crate::scratch::{self, Partial, Scratch, ScratchFolder};
 use crate::{ImageError, document, names};
 
 /// Writes into a folder: a new or empty one, or one that is an image layout, which gets one image more.
+///
+/// Blobs wait in a private folder for the image to be complete: one whose writing is cut short leaves none behind.
 pub(crate) struct LayoutWriter {
     path: PathBuf,
     scratch: Scratch,
+    waiting: ScratchFolder,
+    /// Names of those that wait.
+    blobs: BTreeSet<String>,
 }
 
 // === impl LayoutWriter ===
 
 impl LayoutWriter {
     pub(crate) fn create(path: &Path, scratch: &Scratch) -> Result<Self, ImageError> {
-        let layout = Self { path: path.to_owned(), scratch: scratch.clone() };
-        let blobs = path.join("blobs/sha256");
+        let failed = |error| ImageError::Output { path: path.to_owned(), error };
         scratch::sweep(path);
-        scratch::sweep(&blobs);
         let is_layout = path.join("oci-layout").is_file();
         let is_empty = match fs::read_dir(path) {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(error) => return Err(layout.failed(error)),
+            Err(error) => return Err(failed(error)),
         };
         if !is_layout && !is_empty {
             return Err(ImageError::NotALayout(path.to_owned()));
         }
-        fs::create_dir_all(path).map_err(|error| layout.failed(error))?;
+        fs::create_dir_all(path).map_err(failed)?;
         // first, so that a folder that somebody was killed over is known again
-        layout.replace("oci-layout", LAYOUT.as_bytes())?;
-        fs::create_dir_all(blobs).map_err(|error| layout.failed(error))?;
-        Ok(layout)
+        replace(scratch, path, "oci-layout", LAYOUT.as_bytes()).map_err(failed)?;
+        fs::create_dir_all(path.join("blobs/sha256")).map_err(failed)?;
+        let waiting = scratch.folder(path).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), scratch: scratch.clone(), waiting, blobs: BTreeSet::new() })
     }
 
     fn failed(&self, error: io::Error) -> ImageError {
         ImageError::Output { path: self.path.clone(), error }
-    }
-
-    fn temporary(&self, folder: &Path) -> Result<Partial, ImageError> {
-        self.scratch.file(folder).map_err(|error| self.failed(error))
-    }
-
-    fn replace(&self, name: &str, content: &[u8]) -> Result<(), ImageError> {
-        let mut file = self.temporary(&self.path)?;
-        file.write_all(content).map_err(|error| self.failed(error))?;
-        file.persist(&self.path.join(name)).map_err(|error| self.failed(error))
     }
 
     /// The images that are there already, without those of the same name.
@@ -75,23 +70,53 @@ impl LayoutWriter {
 
 impl Destination for LayoutWriter {
     fn blob<T>(&mut self, fill: impl FnOnce(&mut dyn Write) -> Result<T, ImageError>) -> Result<(Sum, T), ImageError> {
-        let folder = self.path.join("blobs/sha256");
-        let mut file = BufWriter::with_capacity(1 << 20, self.temporary(&folder)?);
+        let file = self.scratch.file(self.waiting.path()).map_err(|error| self.failed(error))?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
         let mut content = Summing::new(&mut file);
         let filled = fill(&mut content)?;
         let sum = content.finish();
         let file = file.into_inner().map_err(|error| self.failed(error.into_error()))?;
-        file.persist(&folder.join(&sum.hex)).map_err(|error| self.failed(error))?;
+        file.persist(&self.waiting.path().join(&sum.hex)).map_err(|error| self.failed(error))?;
+        self.blobs.insert(sum.hex.clone());
         Ok((sum, filled))
     }
 
     fn finish(self, image: &Finished<'_>) -> Result<(), ImageError> {
+        let blobs = self.path.join("blobs/sha256");
+        // another that adds its image now would read the index that this one replaces
+        let _turn = take_turn(&blobs).map_err(|error| self.failed(error))?;
         let mut manifests = self.others(&image.manifest)?;
         manifests.push(image.manifest.clone());
-        self.replace("index.json", &document::bytes(&super::index(manifests)))
+        let index = write(&self.scratch, &self.path, &document::bytes(&super::index(manifests)));
+        let move_blobs =
+            || self.blobs.iter().try_for_each(|blob| fs::rename(self.waiting.path().join(blob), blobs.join(blob)));
+        index
+            .and_then(|index| index.persist_after(&self.path.join("index.json"), move_blobs))
+            .map_err(|error| self.failed(error))
     }
 
     fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Waits until nobody else ends an image in this layout.
+fn take_turn(blobs: &Path) -> io::Result<File> {
+    let folder = File::open(blobs)?;
+    match folder.lock() {
+        // a file system without locks: as good as can be
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+        locked => locked?,
+    }
+    Ok(folder)
+}
+
+fn write(scratch: &Scratch, folder: &Path, content: &[u8]) -> io::Result<Partial> {
+    let mut file = scratch.file(folder)?;
+    file.write_all(content)?;
+    Ok(file)
+}
+
+fn replace(scratch: &Scratch, folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    write(scratch, folder, content)?.persist(&folder.join(name))
 }

@@ -176,3 +176,39 @@ fn nothing_is_overwritten_by_an_image_that_failed() {
     let digest = format!("a/b@sha256:{}", "0".repeat(64)).parse().unwrap();
     assert!(matches!(image.write_archive(&archive, &digest), Err(ImageError::DigestReference(_))));
 }
+
+#[test]
+fn an_image_that_failed_leaves_no_blob_in_a_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Layer::new("").bytes("/file", "content", Attributes::DATA);
+    let image = ImageBuilder::for_host().layer(whole);
+    image.write_layout(folder.path(), &name()).unwrap();
+    let before = files_of(folder.path());
+    let more = Layer::new("").bytes("/other", "content", Attributes::DATA);
+    let missing = Layer::new("").file("/file", folder.path().join("none"), Attributes::DATA);
+    let failed = image.layer(more).layer(missing).write_layout(folder.path(), &"a/other:v1".parse().unwrap());
+    assert!(matches!(failed, Err(ImageError::Source { .. })));
+    assert_eq!(files_of(folder.path()), before);
+}
+
+#[test]
+fn images_that_are_written_at_once_are_all_in_the_layout() {
+    const WRITERS: usize = 8;
+    let folder = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let folder = folder.path();
+            scope.spawn(move || {
+                let layer = Layer::new("").bytes("/file", writer.to_string(), Attributes::DATA);
+                let name = format!("a/{writer}:v1").parse().unwrap();
+                ImageBuilder::for_host().layer(layer).write_layout(folder, &name).unwrap();
+            });
+        }
+    });
+    let files = files_of(folder.path());
+    for writer in 0..WRITERS {
+        let layout = read(&files, &format!("docker.io/a/{writer}:v1"));
+        assert_eq!(layout.layers[0][0].content, writer.to_string().as_bytes());
+        assert_eq!(layout.index.manifests().len(), WRITERS);
+    }
+}
