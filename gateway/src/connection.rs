@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,22 +12,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use poolctl_runtime::lame_duck::{self, LAME_DUCK};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::body::ResponseBody;
 use crate::departures::Departing;
 use crate::gateway::Worker;
 use crate::inbound::Inbound;
-use crate::settings::Limits;
 use crate::standstill::{Standstill, Traffic};
-use crate::strict_http::{Bypass, StrictHttp};
+use crate::strict_http::{Bypass, StrictHttp, Turns};
 use crate::timer::SharedTimers;
 use crate::upload::Source;
 
@@ -93,26 +90,8 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
         () = over(&drain, lame_duck) => return,
     };
     let Ok(Ok(http2)) = sniffed else { return };
-    let caller = peer.ip();
-    let bypass = Arc::new(Bypass::default());
-    let service = hyper::service::service_fn({
-        let (worker, drain, bypass) = (Arc::clone(&worker), Arc::clone(&drain), Arc::clone(&bypass));
-        move |request: Request<Incoming>| {
-            let request = request.map(|incoming| {
-                bypass.take().map_or_else(|| Source::Coming(Inbound::new(incoming, http2)), Source::Arrived)
-            });
-            let (answering, drain) = (worker.answer(request, caller), Arc::clone(&drain));
-            async move {
-                let mut response = answering.await;
-                if !http2 && drain.has_begun() {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(response)
-            }
-        }
-    });
     let ended = if http2 {
-        match serve_http2(stream, service, limits, &drain).await {
+        match serve_http2(&worker, stream, peer.ip(), &drain).await {
             Ok(ended) => ended,
             Err(Standstill::Idle) => return,
             Err(Standstill::Stalled) => {
@@ -121,24 +100,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
             }
         }
     } else {
-        let stream = Departing::new(stream, Arc::clone(&worker.departures));
-        let mut connection = http1::Builder::new()
-            .timer(SharedTimers(Arc::clone(&worker.timers)))
-            .header_read_timeout(limits.idle_timeout)
-            .max_buf_size(READ_BUFFER_BYTES)
-            .serve_connection(TokioIo::new(StrictHttp::new(stream, header_timeout, bypass)), service);
-        let ended = drive(Pin::new(&mut connection), &drain, lame_duck, http1::Connection::graceful_shutdown).await;
-        let stream = connection.into_parts().io.into_inner();
-        if ended.as_ref().is_err_and(hyper::Error::is_user) {
-            // The service does not fail: the body of an answer has.
-            stream.break_off();
-        } else if let Err(error) = stream.end().await
-            && error.kind() == io::ErrorKind::TimedOut
-            && !ended.as_ref().is_err_and(is_stall)
-        {
-            worker.inner.metrics.connections_stalled.inc();
-        }
-        ended
+        serve_http1(&worker, stream, peer.ip(), &drain, lame_duck).await
     };
     if let Err(error) = ended {
         if is_stall(&error) {
@@ -148,17 +110,57 @@ pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
     }
 }
 
-/// Serves an HTTP/2 connection until it ends, or stands still for too long.
-async fn serve_http2<S>(
+/// Serves an HTTP/1 connection until it ends.
+async fn serve_http1(
+    worker: &Arc<Worker>,
     stream: TcpStream,
-    service: S,
-    limits: &Limits,
+    caller: IpAddr,
     drain: &Drain,
-) -> Result<Result<(), hyper::Error>, Standstill>
-where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
+    lame_duck: Duration,
+) -> Result<(), hyper::Error> {
+    let limits = &worker.inner.settings.limits;
+    let (bypass, turns) = (Arc::new(Bypass::default()), Arc::new(Turns::default()));
+    let stream = Departing::new(stream, Arc::clone(&worker.departures));
+    let stream = StrictHttp::new(stream, limits.header_timeout, Arc::clone(&bypass), Arc::clone(&turns));
+    let service = hyper::service::service_fn(|request: Request<Incoming>| {
+        let from =
+            |incoming| bypass.take().map_or_else(|| Source::Coming(Inbound::new(incoming, false)), Source::Arrived);
+        let (answering, turns) = (worker.answer(request.map(from), caller), Arc::clone(&turns));
+        async move {
+            let mut response = answering.await;
+            if drain.has_begun() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response.map(|body| turns.answer(body)))
+        }
+    });
+    let mut connection = http1::Builder::new()
+        .timer(SharedTimers(Arc::clone(&worker.timers)))
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(READ_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let ended = drive(Pin::new(&mut connection), drain, lame_duck, http1::Connection::graceful_shutdown).await;
+    let stream = connection.into_parts().io.into_inner();
+    if ended.as_ref().is_err_and(hyper::Error::is_user) {
+        // The service does not fail: the body of an answer has.
+        stream.break_off();
+    } else if let Err(error) = stream.end().await
+        && error.kind() == io::ErrorKind::TimedOut
+        && !ended.as_ref().is_err_and(is_stall)
+    {
+        worker.inner.metrics.connections_stalled.inc();
+    }
+    ended
+}
+
+/// Serves an HTTP/2 connection until it ends, or stands still for too long.
+async fn serve_http2(
+    worker: &Arc<Worker>,
+    stream: TcpStream,
+    caller: IpAddr,
+    drain: &Drain,
+) -> Result<Result<(), hyper::Error>, Standstill> {
+    let limits = &worker.inner.settings.limits;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -169,9 +171,10 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(MAX_HEADER_LIST_BYTES);
     let traffic = Arc::new(Traffic::default());
-    let service = hyper::service::service_fn(|request| {
-        let (answering, open) = (service.call(request), traffic.begin());
-        async move { Ok::<_, Infallible>(answering.await?.map(|body| open.answer(body))) }
+    let service = hyper::service::service_fn(|request: Request<Incoming>| {
+        let request = request.map(|incoming| Source::Coming(Inbound::new(incoming, true)));
+        let (answering, open) = (worker.answer(request, caller), traffic.begin());
+        async move { Ok::<_, Infallible>(answering.await.map(|body| open.answer(body))) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let finish = http2::Connection::graceful_shutdown;

@@ -8,18 +8,21 @@
 //! A head is handed on when it is complete and checked; in the usual case it is complete in one read, and is checked
 //! where hyper will find it, without a copy. A head that is refused is replaced by a request that says why
 //! ([`Violation::in_request`]), so that it is answered in its turn, counted and logged like any other. A body that is
-//! broken makes reading it fail. A small body that arrives with its head goes past hyper ([`Bypass`]).
+//! broken makes reading it fail. A small body that arrives with its head goes past hyper ([`Bypass`]). A request that comes
+//! before the last one is answered waits for its turn ([`Turns`]).
 
 mod bypass;
 mod chunks;
 mod head;
 mod host;
 mod tracker;
+mod turns;
 mod violation;
 
 pub(crate) use bypass::Bypass;
 pub(crate) use chunks::{Chunks, Taken};
 pub(crate) use head::parse_length;
+pub(crate) use turns::Turns;
 pub(crate) use violation::Violation;
 
 use std::future::Future;
@@ -44,6 +47,10 @@ const HEAD_READ_BYTES: usize = 8 << 10;
 /// How much is read at once while a head is incomplete: the longest head.
 const HELD_READ_BYTES: usize = 16 << 10;
 
+/// How much is read at most of what comes before its turn. Most of it is small requests; beyond this much a client is not
+/// read, and it may leave unnoticed, until the present answer has ended.
+const AHEAD_BYTES: usize = 16 << 10;
+
 /// How long a connection is read after its last answer, if the client was still sending. Closing at once would reset it,
 /// and the client would lose the answer that tells what was wrong.
 const LINGER: Duration = Duration::from_secs(2);
@@ -58,11 +65,14 @@ pub(crate) struct StrictHttp<S> {
     io: S,
     tracker: Tracker,
     bypass: Arc<Bypass>,
+    turns: Arc<Turns>,
     state: State,
-    /// Bytes held back: an incomplete head, or what takes the place of a refused one.
+    /// Bytes held back: an incomplete head, what takes the place of a refused one, or what came before its turn.
     held: Vec<u8>,
     /// How many of them may be handed on.
     cleared: usize,
+    /// Whether the others came before their turn, and have not been looked at.
+    is_ahead: bool,
     head_timeout: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -79,15 +89,18 @@ enum State {
 }
 
 impl<S> StrictHttp<S> {
-    /// Wraps an accepted connection. Its service must ask `bypass` for the body of each request.
-    pub(crate) fn new(io: S, head_timeout: Duration, bypass: Arc<Bypass>) -> Self {
+    /// Wraps an accepted connection. Its service must ask `bypass` for the body of each request, and make each answer one of
+    /// `turns`.
+    pub(crate) fn new(io: S, head_timeout: Duration, bypass: Arc<Bypass>, turns: Arc<Turns>) -> Self {
         Self {
             io,
             tracker: Tracker::new(),
             bypass,
+            turns,
             state: State::Open,
             held: Vec::new(),
             cleared: 0,
+            is_ahead: false,
             head_timeout,
             timer: None,
         }
@@ -108,7 +121,7 @@ impl<S> StrictHttp<S> {
     /// Puts the request that says what was wrong in the place of what is held back.
     fn refuse(&mut self, violation: Violation) {
         self.state = State::Refused;
-        self.held.truncate(self.cleared);
+        self.held.clear();
         self.held.extend_from_slice(violation.to_request().as_bytes());
         self.cleared = self.held.len();
         self.timer = None;
@@ -127,7 +140,12 @@ impl<S> StrictHttp<S> {
     }
 
     fn should_linger(&self) -> bool {
-        self.state != State::Open || self.tracker.is_in_body()
+        self.state != State::Open || self.tracker.is_in_body() || !self.held.is_empty()
+    }
+
+    /// Whether hyper has a whole request that is not answered.
+    fn is_answering(&self) -> bool {
+        self.tracker.heads() > self.turns.answered() && !self.tracker.is_in_body()
     }
 }
 
@@ -165,6 +183,11 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
         let mut space = [MaybeUninit::uninit(); HEAD_READ_BYTES];
         let mut read = ReadBuf::uninit(&mut space[..HEAD_READ_BYTES.min(buf.remaining())]);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        if self.is_answering() {
+            self.held.extend_from_slice(read.filled());
+            self.is_ahead = true;
+            return Poll::Ready(Ok(read.filled().len()));
+        }
         let passed = self.check(read.filled_mut());
         buf.put_slice(&read.filled()[..passed]);
         Poll::Ready(Ok(read.filled().len()))
@@ -175,13 +198,18 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
         let passed = match self.tracker.advance(arrived) {
             Progress::All => arrived.len(),
             Progress::OneRequest(head, length_line) => self.take_body_out(arrived, head, length_line),
-            Progress::Until(passed) => {
-                self.held.extend_from_slice(&arrived[passed..]);
-                passed
+            Progress::Message(end) => {
+                self.held.extend_from_slice(&arrived[end..]);
+                self.is_ahead = true;
+                end
             }
-            Progress::BadHead(passed, violation) => {
+            Progress::Incomplete => {
+                self.held.extend_from_slice(arrived);
+                0
+            }
+            Progress::BadHead(violation) => {
                 self.refuse(violation);
-                passed
+                0
             }
             Progress::BadBody(passed, violation) => {
                 self.state = State::Broken(violation);
@@ -200,13 +228,23 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut scratch))?;
         let arrived = scratch.filled().len();
         self.held.extend_from_slice(scratch.filled());
+        if arrived > 0 {
+            self.look_at_held();
+        }
+        Poll::Ready(Ok(arrived))
+    }
+
+    /// Notes how much of what is held back may be handed on, and what becomes of the rest.
+    fn look_at_held(&mut self) {
+        self.is_ahead = false;
         match self.tracker.advance(&self.held) {
             Progress::All | Progress::OneRequest(..) => self.cleared = self.held.len(),
-            Progress::Until(passed) => self.cleared = passed,
-            Progress::BadHead(passed, violation) => {
-                self.cleared = passed;
-                self.refuse(violation);
+            Progress::Message(end) => {
+                self.cleared = end;
+                self.is_ahead = true;
             }
+            Progress::Incomplete => {}
+            Progress::BadHead(violation) => self.refuse(violation),
             Progress::BadBody(passed, violation) => {
                 self.cleared = passed;
                 self.held.truncate(passed);
@@ -216,7 +254,18 @@ impl<S: AsyncRead + Unpin> StrictHttp<S> {
         if self.cleared > 0 {
             self.timer = None;
         }
-        Poll::Ready(Ok(arrived))
+    }
+
+    /// Reads on before it is the client's turn, to learn whether it leaves. The caller's buffer serves as scratch space only.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let room = AHEAD_BYTES.saturating_sub(self.held.len());
+        if room == 0 {
+            return Poll::Pending;
+        }
+        let mut scratch = buf.take(room);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut scratch))?;
+        self.held.extend_from_slice(scratch.filled());
+        Poll::Ready(Ok(scratch.filled().len()))
     }
 
     /// Waits for the client, but not for longer than it may take for a head.
@@ -262,16 +311,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictHttp<S> {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
                 }
             }
-            let polled = if this.held.is_empty() { this.poll_direct(cx, buf) } else { this.poll_held(cx, buf) };
+            let polled = if this.held.is_empty() {
+                this.poll_direct(cx, buf)
+            } else if !this.is_ahead {
+                this.poll_held(cx, buf)
+            } else if this.is_answering() {
+                this.poll_ahead(cx, buf)
+            } else {
+                this.look_at_held();
+                continue;
+            };
             match polled {
                 Poll::Ready(Ok(0)) => {
-                    // A client that has gone in the middle of a head leaves nothing to answer.
+                    // A client that has gone leaves nothing to answer.
                     this.held = Vec::new();
+                    this.is_ahead = false;
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Ok(_)) if buf.filled().len() > start => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if this.is_ahead => {
+                    this.turns.wait(cx);
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
                     ready!(this.poll_head_timeout(cx));
                     if this.held.is_empty() {

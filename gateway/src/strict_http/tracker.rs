@@ -29,10 +29,12 @@ pub(super) enum Progress {
     /// All may be handed on. It is one request with a body: its head has so many bytes, and this line of it tells the
     /// body's length.
     OneRequest(usize, Range<usize>),
-    /// So many may be handed on; the rest is the beginning of a head, and comes again with what follows it.
-    Until(usize),
-    /// So many may be handed on, and then comes a head that must not be.
-    BadHead(usize, Violation),
+    /// So many may be handed on, which end a message; the rest is of the next one, and comes again in its turn.
+    Message(usize),
+    /// None may be handed on: they are the beginning of a head, and come again with what follows it.
+    Incomplete,
+    /// None may be handed on: they begin with a head that must not be.
+    BadHead(Violation),
     /// So many may be handed on, and then a body is broken.
     BadBody(usize, Violation),
 }
@@ -57,35 +59,35 @@ impl Tracker {
         self.heads
     }
 
-    /// Follows the messages through `bytes`, which begin where the last call's [`Progress`] ended.
+    /// Follows a message through `bytes`, which begin where the last call's [`Progress`] ended.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Progress {
         let mut position = 0;
         while position < bytes.len() {
             let rest = &bytes[position..];
             match &mut self.phase {
+                Phase::Head(_) if position > 0 => return Progress::Message(position),
                 Phase::Head(scan) => {
-                    let checked = scan.end(rest).and_then(|end| match end {
-                        Some(end) => check(&rest[..end]).map(|checked| Some((end, checked))),
+                    let checked = scan.end(bytes).and_then(|end| match end {
+                        Some(end) => check(&bytes[..end]).map(|checked| Some((end, checked))),
                         None => Ok(None),
                     });
                     match checked {
                         Ok(Some((end, Checked { framing, length_line, is_http10 }))) => {
                             self.heads += 1;
                             self.has_http10 |= is_http10;
-                            let body = bytes.len() - position - end;
+                            let body = bytes.len() - end;
                             if let Some(line) = length_line
-                                && position == 0
                                 && body > 0
                                 && framing == Framing::Length(body as u64)
                             {
                                 self.phase = Phase::Head(HeadScan::default());
                                 return Progress::OneRequest(end, line);
                             }
-                            position += end;
+                            position = end;
                             self.phase = Phase::after_head(framing);
                         }
-                        Ok(None) => return Progress::Until(position),
-                        Err(violation) => return Progress::BadHead(position, violation),
+                        Ok(None) => return Progress::Incomplete,
+                        Err(violation) => return Progress::BadHead(violation),
                     }
                 }
                 Phase::Body { left } => {

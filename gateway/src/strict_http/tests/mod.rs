@@ -16,7 +16,7 @@ use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::{Bypass, StrictHttp, Violation};
+use super::{Bypass, StrictHttp, Turns, Violation};
 
 /// Longer than any test takes, also on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,11 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 type Seen = Arc<Mutex<Vec<String>>>;
 
 async fn serve(io: DuplexStream, head_timeout: Duration, seen: Seen) {
-    let bypass = Arc::new(Bypass::default());
-    let io = TokioIo::new(StrictHttp::new(io, head_timeout, Arc::clone(&bypass)));
+    let (bypass, turns) = (Arc::new(Bypass::default()), Arc::new(Turns::default()));
+    let io = TokioIo::new(StrictHttp::new(io, head_timeout, Arc::clone(&bypass), Arc::clone(&turns)));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (seen, bypassed) = (Arc::clone(&seen), bypass.take());
-        async move { answer(request, bypassed, &seen).await }
+        let (seen, bypassed, turns) = (Arc::clone(&seen), bypass.take(), Arc::clone(&turns));
+        async move { Ok::<_, http::Error>(answer(request, bypassed, &seen).await?.map(|body| turns.answer(body))) }
     });
     // A broken body or a client that has gone ends a connection with an error: the tests look at the bytes.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;

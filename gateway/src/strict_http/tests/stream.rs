@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::PATIENCE;
-use crate::strict_http::{Bypass, StrictHttp, Violation};
+use crate::strict_http::{Bypass, StrictHttp, Turns, Violation};
 
 /// A socket from which given pieces arrive, one a read at most, and then the end.
 struct FakeSocket(VecDeque<Vec<u8>>);
@@ -57,7 +57,7 @@ fn drain(socket: FakeSocket, sizes: &[usize]) -> (Vec<u8>, End) {
     // Nothing goes past this reader: the way is taken.
     let bypass = Arc::new(Bypass::default());
     assert!(bypass.put(u64::MAX, b""));
-    let mut stream = StrictHttp::new(socket, PATIENCE, bypass);
+    let mut stream = StrictHttp::new(socket, PATIENCE, bypass, Arc::new(Turns::endless()));
     let mut context = Context::from_waker(Waker::noop());
     let mut out = Vec::new();
     for size in sizes.iter().cycle() {
