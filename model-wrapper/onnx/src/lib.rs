@@ -7,6 +7,7 @@ mod convert;
 mod element;
 mod error;
 mod external;
+mod failure;
 mod lent;
 mod model;
 mod rank;

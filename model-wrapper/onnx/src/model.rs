@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model_wrapper_protocol::{Backend, Cancel, InferError, ModelMetadata, Tensor};
-use ort::ErrorCode;
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
 use ort::value::{DynTensor, DynTensorValueType, Outlet};
 
+use crate::failure::{self, without_paths};
 use crate::lent::Lender;
 use crate::rank::without_shape;
 use crate::{LoadError, Runtime, convert, element, external_files};
@@ -213,19 +213,10 @@ fn failed(error: &ort::Error, cancelled: bool) -> InferError {
     if cancelled {
         return InferError::Cancelled;
     }
-    let message = without_paths(error.message());
-    match error.code() {
-        ErrorCode::InvalidArgument => InferError::BadRequest(format!("the model refused the inputs: {message}")),
-        _ => InferError::Internal(format!("the model failed: {message}")),
-    }
+    failure::of_run(error.code(), error.message())
 }
 
 fn unknown_output(name: &str, metadata: &ModelMetadata) -> InferError {
     let known: Vec<_> = metadata.outputs.iter().map(|output| output.name.as_str()).collect();
     InferError::BadRequest(format!("no output '{name}': the model has {}", known.join(", ")))
-}
-
-/// ONNX Runtime's messages name source files of the machine it was built on; a caller has no use for them.
-fn without_paths(message: &str) -> String {
-    message.split_whitespace().filter(|word| !word.starts_with('/')).collect::<Vec<_>>().join(" ")
 }

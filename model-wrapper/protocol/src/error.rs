@@ -67,7 +67,11 @@ pub enum InferError {
         /// For people.
         message: String,
     },
-    /// The model or this server failed.
+    /// The model's run failed on inputs that fit its metadata. Whose fault that is cannot be told here: dimensions that do not
+    /// agree with one another fail like memory that runs out.
+    #[error("{0}")]
+    RunFailed(String),
+    /// This server failed, or the device that its model runs on.
     #[error("{0}")]
     Internal(String),
 }
@@ -115,6 +119,7 @@ impl InferError {
             Self::Unavailable { reason: Unavailable::Loading, .. } => "loading",
             Self::Unavailable { reason: Unavailable::Draining, .. } => "draining",
             Self::Unavailable { reason: Unavailable::ShuttingDown, .. } => "shutting-down",
+            Self::RunFailed(_) => "run-failed",
             Self::Internal(_) => "internal",
         }
     }

@@ -140,5 +140,11 @@ fn run(shared: &Shared, backend: &mut dyn Backend, jobs: Vec<Job>) -> Done {
 
 /// Whether a batch that failed so may hold requests that succeed alone.
 fn alone_may_differ(error: &InferError) -> bool {
-    matches!(error, InferError::BadRequest(_) | InferError::InvalidInput { .. } | InferError::Internal(_))
+    matches!(
+        error,
+        InferError::BadRequest(_)
+            | InferError::InvalidInput { .. }
+            | InferError::RunFailed(_)
+            | InferError::Internal(_)
+    )
 }

@@ -42,7 +42,8 @@ pub(super) fn status(error: &InferError) -> StatusCode {
         }
         InferError::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         InferError::Cancelled => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
-        InferError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        // As Triton and KServe answer it: the caller need not have erred.
+        InferError::RunFailed(_) | InferError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -59,7 +60,7 @@ pub(super) fn code(error: &InferError) -> Code {
         | InferError::Unavailable { .. } => Code::Unavailable,
         InferError::DeadlineExceeded => Code::DeadlineExceeded,
         InferError::Cancelled => Code::Cancelled,
-        InferError::Internal(_) => Code::Internal,
+        InferError::RunFailed(_) | InferError::Internal(_) => Code::Internal,
     }
 }
 
@@ -119,6 +120,7 @@ mod tests {
             InferError::Full { limit: 1 },
             InferError::DeadlineExceeded,
             InferError::Cancelled,
+            InferError::RunFailed("no".into()),
             InferError::Internal("no".into()),
         ];
         errors.extend(unavailable);

@@ -5,6 +5,7 @@ mod bounds;
 mod claims;
 mod command;
 mod drain;
+mod failures;
 mod knative;
 mod lifecycle;
 mod wrapper;
