@@ -180,10 +180,11 @@ impl Inner {
     pub(crate) fn remove_claimed(&self, id: &ReplicaId) {
         let removed = self.claimed.lock().remove(id);
         let Some(ClaimedReplica { model: key, replica }) = removed else { return };
-        match self.table.load().get(&key.namespace, &key.name) {
-            Some(model) => drop(model.remove_replica(id)),
-            None => replica.close(),
+        if let Some(model) = self.table.load().get(&key.namespace, &key.name) {
+            model.remove_replica(id);
         }
+        // Its model may just be leaving the table, and have none of its replicas any more.
+        replica.close();
     }
 
     /// Drops every replica of the autoscaler that is not among `announced`.

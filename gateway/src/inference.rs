@@ -219,6 +219,8 @@ impl Inference {
                 return Err(Error::HoldFull { model: self.model.key.name.clone(), bound: "requests or bytes" });
             }
         };
+        // Whatever ends all hope ends the waits that it finds: this one may have begun after that.
+        self.check_hope()?;
         let Some((outcome, own_ticket)) = within(&mut admitted.timer, pin!(waiting.wait())).await else {
             return Err(Error::Deadline(admitted.timeout));
         };
@@ -241,6 +243,12 @@ impl Inference {
     fn check_hope(&self) -> Result<(), Error> {
         if !self.model.routing().is_empty() {
             return Ok(());
+        }
+        if self.model.is_retired() {
+            return Err(Error::ModelNotFound(format!(
+                "model {} was removed before its request was served",
+                self.model.key
+            )));
         }
         if let Some(trouble) = self.model.trouble(self.now()) {
             return Err(Error::Unavailable {

@@ -12,7 +12,7 @@ pub(crate) use routing::ReplicaClass;
 pub(crate) use unanswered::Unanswered;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -67,6 +67,8 @@ pub(crate) struct Model {
     clock: Clock,
     route: ArcSwap<ModelRoute>,
     routing: ArcSwap<Routing>,
+    /// Whether it has left the table; requests that found it before may still come.
+    retired: AtomicBool,
     /// All replicas, suspended ones too; `routing` is made from it.
     members: Mutex<Vec<Arc<Replica>>>,
     service_times: [ServiceTimes; Device::ALL.len()],
@@ -88,6 +90,7 @@ impl Model {
             retry_budget: RetryBudget::new(),
             clock,
             routing: ArcSwap::from_pointee(Routing::empty()),
+            retired: AtomicBool::new(false),
             members: Mutex::new(Vec::new()),
             service_times: Device::ALL.map(|device| ServiceTimes::new(ServiceTimes::default_prior(device))),
             served: Default::default(),
@@ -140,14 +143,18 @@ impl Model {
         });
     }
 
-    /// Ends what is left of a model that is no longer in the table: nobody waits, no new request goes to its replicas.
+    /// Ends what is left of a model that is no longer in the table: nobody waits, no new request goes to its replicas. Those
+    /// of the autoscaler are not closed: a model of the same name may get them.
     pub(crate) fn retire(self: &Arc<Self>) {
-        for member in self.members() {
-            if member.spec.origin == Origin::Static {
-                self.remove_replica(&member.spec.id);
-            }
-        }
+        self.retired.store(true, Ordering::SeqCst);
+        let mut left = Vec::new();
+        self.change_members(|members| left = std::mem::take(members));
+        left.iter().filter(|replica| replica.spec.origin == Origin::Static).for_each(|replica| replica.close());
         self.disappoint();
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     /// Takes a replica out. After this no new request goes to it.
@@ -179,7 +186,12 @@ impl Model {
         {
             let mut members = self.members.lock();
             change(&mut members);
-            self.routing.store(Arc::new(Routing::new(&self.route.load(), &members, self.clock.now())));
+            let routing = if self.is_retired() {
+                Routing::empty()
+            } else {
+                Routing::new(&self.route.load(), &members, self.clock.now())
+            };
+            self.routing.store(Arc::new(routing));
         }
         self.release_held();
     }
