@@ -13,7 +13,7 @@ use crate::error::{Error, Reason};
 use crate::inference::Wake;
 use crate::model::{Model, Place};
 use crate::upstream::ConnectionError;
-use crate::verdict::{self, Beginning};
+use crate::verdict::{self, Bearing, Beginning};
 
 /// The code under which a request is counted whose client left: nginx's, since HTTP has none.
 const CLIENT_GONE: u16 = 499;
@@ -90,13 +90,14 @@ impl Account {
         let now = self.now();
         self.completed = Some(now);
         let Some(place) = &self.place else { return };
-        match latency {
-            _ if verdict::is_fault(status) => {
+        match (answer.bearing(), latency) {
+            (Bearing::Fault, _) => {
                 self.model.record_failure(place, size, latency.unwrap_or(now.saturating_since(sent)), now);
             }
-            Some(latency) if status.is_success() => self.model.record_served(place, size, latency, now),
-            // What a refusal took says nothing of what a run takes.
-            _ => self.model.record_refused(place),
+            (Bearing::RunFailed, _) => self.model.record_failed_run(place, now),
+            (Bearing::Served, Some(latency)) => self.model.record_served(place, size, latency, now),
+            // What a refusal took says nothing of what a run takes, nor does a stream's length.
+            (Bearing::Served, None) | (Bearing::Refused, _) => self.model.record_refused(place),
         }
     }
 
@@ -138,8 +139,7 @@ impl Account {
     /// The place, if what is known of the answer speaks against its replica.
     fn failing_place(&self, answer: Answer, silence: Option<Duration>) -> Option<&Place> {
         let place = self.place.as_ref()?;
-        let fails =
-            verdict::is_fault(answer.beginning.status) || silence.is_some_and(|silence| place.is_overdue(silence));
+        let fails = answer.bearing() == Bearing::Fault || silence.is_some_and(|silence| place.is_overdue(silence));
         fails.then_some(place)
     }
 
@@ -161,6 +161,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    fn bearing(&self) -> Bearing {
+        Bearing::of(self.beginning.status, self.reason)
+    }
+
     /// What the answer's trailers add: over gRPC a call may fail after its answer began.
     pub(crate) fn end_with(&mut self, trailers: &HeaderMap) {
         if let Some(status) = verdict::failed_call(trailers) {

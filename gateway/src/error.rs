@@ -29,11 +29,12 @@ pub(crate) enum Reason {
     Draining,
     ShuttingDown,
     CallerLimit,
+    RunFailed,
     Internal,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::ModelNotFound,
         Self::AmbiguousModel,
@@ -53,6 +54,7 @@ impl Reason {
         Self::Draining,
         Self::ShuttingDown,
         Self::CallerLimit,
+        Self::RunFailed,
         Self::Internal,
     ];
 
@@ -77,6 +79,7 @@ impl Reason {
             Self::Draining => "draining",
             Self::ShuttingDown => "shutting-down",
             Self::CallerLimit => "caller-limit",
+            Self::RunFailed => "run-failed",
             Self::Internal => "internal",
         }
     }

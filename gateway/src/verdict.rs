@@ -50,10 +50,31 @@ pub(crate) fn failed_call(headers: &HeaderMap) -> Option<StatusCode> {
     }
 }
 
-/// Whether an answer of this meaning speaks against the replica. What a caller can bring about, by its own deadline or by
-/// asking for what no replica has, does not.
-pub(crate) fn is_fault(status: StatusCode) -> bool {
-    status.is_server_error() && status != StatusCode::GATEWAY_TIMEOUT && status != StatusCode::NOT_IMPLEMENTED
+/// What an answer says of the replica that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bearing {
+    /// It has served the request.
+    Served,
+    /// It works, and did not like the request. So is what a caller can bring about: by its own deadline, or by asking for what
+    /// no replica has.
+    Refused,
+    /// The model's run failed: by the request, or by the replica.
+    RunFailed,
+    /// It is in trouble.
+    Fault,
+}
+
+impl Bearing {
+    /// Of an answer with this meaning, and this reason if it failed.
+    pub(crate) fn of(status: StatusCode, reason: &str) -> Self {
+        match status {
+            _ if status.is_success() => Self::Served,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::NOT_IMPLEMENTED => Self::Refused,
+            _ if !status.is_server_error() => Self::Refused,
+            _ if reason == Reason::RunFailed.as_str() => Self::RunFailed,
+            _ => Self::Fault,
+        }
+    }
 }
 
 /// The reason that a replica gave for an error, if it is one of the closed set. Without one, what the status says: servers
@@ -91,8 +112,17 @@ mod tests {
 
     #[test]
     fn what_a_caller_can_bring_about_is_no_fault() {
-        for (status, fault) in [(200, false), (400, false), (500, true), (501, false), (503, true), (504, false)] {
-            assert_eq!(is_fault(StatusCode::from_u16(status).unwrap()), fault, "{status}");
+        for (status, reason, bearing) in [
+            (200, "fastest", Bearing::Served),
+            (400, "bad-request", Bearing::Refused),
+            (500, "internal", Bearing::Fault),
+            (500, "upstream-error", Bearing::Fault),
+            (500, "run-failed", Bearing::RunFailed),
+            (501, "bad-request", Bearing::Refused),
+            (503, "draining", Bearing::Fault),
+            (504, "deadline", Bearing::Refused),
+        ] {
+            assert_eq!(Bearing::of(StatusCode::from_u16(status).unwrap(), reason), bearing, "{status} {reason}");
         }
     }
 }

@@ -22,7 +22,7 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use ewma::ServiceTimes;
 pub use hold::{Hold, HoldLimits, Outcome, Refusal, Ticket};
 pub use moment::Moment;
-pub use outlier::{EjectionPolicy, Health, Verdict};
+pub use outlier::{EjectionPolicy, Fleet, Health, Verdict};
 pub use pick::{Choice, Class, Pick, REASON_HEADER, Reason, choose, pick};
 pub use retry::RetryBudget;
 pub use score::{Load, predict, target};

@@ -296,7 +296,18 @@ impl Model {
 
     /// Notes that a replica answered, with something that tells nothing of service times.
     pub(crate) fn record_refused(&self, place: &Place) {
-        place.replica().health().record_success();
+        place.replica().health().record_refusal();
+    }
+
+    /// Notes that the model's run failed on a replica, which is ejected where its peers show that it is to blame.
+    pub(crate) fn record_failed_run(&self, place: &Place, now: Moment) {
+        let replica = place.replica();
+        let device = replica.spec.device;
+        let of_device = self.routing.load().replicas().filter(|replica| replica.spec.device == device).count();
+        let results = self.served[device.index()].iter().map(|served| served.count.load(Ordering::Relaxed)).sum();
+        let fleet = gateway_policy::Fleet { replicas: of_device, results };
+        let policy = gateway_policy::EjectionPolicy::default();
+        self.heed(replica.health().record_failed_run(fleet, &policy, now), replica, now);
     }
 
     /// Notes a failure of a replica; ejects it when it keeps failing.
@@ -307,10 +318,14 @@ impl Model {
         self.count_failure(replica, now);
     }
 
-    /// Counts a failure against a replica. One that keeps failing is ejected, and the autoscaler is asked to look at it: it
-    /// may hang for good.
+    /// Counts a failure against a replica.
     pub(crate) fn count_failure(&self, replica: &Replica, now: Moment) {
-        let verdict = replica.health().record_failure(&gateway_policy::EjectionPolicy::default(), now);
+        let policy = gateway_policy::EjectionPolicy::default();
+        self.heed(replica.health().record_failure(&policy, now), replica, now);
+    }
+
+    /// Of a replica that was ejected the autoscaler is asked to look at it: it may hang for good.
+    fn heed(&self, verdict: gateway_policy::Verdict, replica: &Replica, now: Moment) {
         if let gateway_policy::Verdict::Ejected(until) = verdict {
             self.metrics.device(replica.spec.device).ejections.inc();
             let seconds = until.saturating_since(now).as_secs();

@@ -5,6 +5,7 @@
 mod stack;
 
 mod commands;
+mod failed_runs;
 mod lifecycle;
 mod predictions;
 mod refusals;
