@@ -22,13 +22,15 @@ import numpy as np
 import read_text
 import tritonclient.http as triton
 from PIL import Image
+from tritonclient.utils import InferenceServerException
 
 EXAMPLES = pathlib.Path(__file__).resolve().parent
 LOG = EXAMPLES.parent / ".cache" / "demo.log"
 PRINTED_LINE = EXAMPLES / "printed-line.png"
 PRINTED_TEXT = "Serverless inference, warm in 10 ms"
-START_TIMEOUT_S = 60
 REQUEST_TIMEOUT_S = 60
+# Beyond what `poolctl up` gives to requests in flight.
+STOP_TIMEOUT_S = 60
 COLD_PHASES = ("hold", "backoff", "claim", "specialize", "load", "queue", "infer")
 
 
@@ -115,7 +117,7 @@ def predict_each(url: str) -> bool:
         begun = time.perf_counter()
         try:
             said, headers = predict(url)
-        except (Wrong, OSError, KeyError) as error:
+        except (Wrong, OSError, LookupError, ValueError, InferenceServerException) as error:
             detail = error.read().decode(errors="replace") if isinstance(error, urllib.error.HTTPError) else ""
             print(f"\n{model}: WRONG: {error} {detail}", flush=True)
             all_right = False
@@ -133,6 +135,17 @@ def wait_until_ready(process: subprocess.Popen) -> str:
     sys.exit("\n".join([*said, f"poolctl up ended with exit status {process.wait()} before it was ready; its log is {LOG}"]))
 
 
+def stop(process: subprocess.Popen, told: bool) -> int:
+    """Its exit status, once it has ended; where it was `told` already, another signal would make it stop at once."""
+    try:
+        if not told:
+            process.terminate()
+        return process.wait(timeout=STOP_TIMEOUT_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        return process.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--poolctl", required=True, help="the poolctl program")
@@ -142,10 +155,12 @@ def main() -> None:
     command = [arguments.poolctl, "up", "--models", str(EXAMPLES / "models"), "--pool", "2"]
     if arguments.check:
         command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # On a terminal poolctl would draw its table over the answers; `poolctl top` shows the same.
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    told = False
     try:
         url = wait_until_ready(process)
         all_right = predict_each(url)
@@ -154,14 +169,13 @@ def main() -> None:
             print(f"\nTry it:\n  curl -i {url}/v1/models/digits:predict -d '{image}'")
             print(f"  {sys.executable} examples/read_text.py examples/printed-line.png")
             print(f"  {arguments.poolctl} top\n\nIts log is {LOG}. Ctrl-C stops it.", flush=True)
-            process.wait()
+            print(f"poolctl up ended with exit status {process.wait()}; its log is {LOG}", file=sys.stderr)
     except KeyboardInterrupt:
-        all_right = True
+        # On a terminal Ctrl-C reaches both of us.
+        told = True
+        all_right = not arguments.check
     finally:
-        # Ctrl-C on a terminal has reached it already; a second signal would make it stop at once.
-        if arguments.check:
-            process.send_signal(signal.SIGTERM)
-        status = process.wait(timeout=START_TIMEOUT_S)
+        status = stop(process, told)
     sys.exit(0 if all_right and status == 0 else 1)
 
 

@@ -10,9 +10,11 @@ Only pip is asked for files, so pip's own settings (an index of your own, a prox
 """
 
 import hashlib
+import os
 import pathlib
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +37,10 @@ OCR_MODELS = {
     "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx": ("ppocr-rec.onnx", "text-recognition.onnx"),
     "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx": ("ppocr-det.onnx", "text-detection.onnx"),
 }
+
+
+# Who watches sees pip's progress; a log needs no more than what is fetched.
+QUIET = ["--disable-pip-version-check"] if sys.stderr.isatty() else ["--disable-pip-version-check", "--quiet"]
 
 
 def say(text: str) -> None:
@@ -62,7 +68,7 @@ def download_wheel(requirement: str, sha256: str, into: pathlib.Path, options: l
     """The wheel that pip fetched and whose hash pip and we have checked."""
     lines = into / "requirements.txt"
     lines.write_text(f"{requirement} --hash=sha256:{sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command = [sys.executable, "-m", "pip", "download", *QUIET, "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", *options, "--dest", str(into), "--requirement", str(lines)]
     if subprocess.run(command).returncode:
         fail(f"pip could not fetch {requirement}; is a package index reachable?")
@@ -84,6 +90,12 @@ def place(content: bytes, target: pathlib.Path) -> None:
 def runtime() -> None:
     library = CACHE / "onnxruntime" / f"libonnxruntime.so.{RUNTIME_VERSION}"
     link = library.with_name("libonnxruntime.so")
+    own = pathlib.Path(os.environ.get("ORT_DYLIB_PATH") or link).absolute()
+    if own != link:
+        if not own.is_file():
+            fail(f"ORT_DYLIB_PATH is {own}, which is no file: name a libonnxruntime.so, or unset it to have one fetched")
+        say(f"ONNX Runtime is {own}, as ORT_DYLIB_PATH says")
+        return
     if not library.exists():
         machine = platform.machine()
         if machine not in RUNTIME_WHEELS:
@@ -119,13 +131,15 @@ def python_packages(requirements: str) -> None:
     source = EXAMPLES / requirements
     wanted = hashlib.sha256(source.read_bytes()).hexdigest()
     stamp = VENV / f"{source.stem}.sha256"
-    if stamp.exists() and stamp.read_text() == wanted:
+    python = VENV / "bin" / "python"
+    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
-    if not (VENV / "bin" / "python").exists():
+    # An interrupted run leaves an environment without pip, a Python that was removed one without Python.
+    if not python.exists() or subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True).returncode:
         shutil.rmtree(VENV, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
     say(f"installing the packages of {source.relative_to(ROOT)} into .cache/venv")
-    command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [str(python), "-m", "pip", "install", *QUIET]
     if subprocess.run([*command, "--require-hashes", "--requirement", str(source)]).returncode:
         fail(f"pip could not install {source.relative_to(ROOT)}; is a package index reachable?")
     stamp.write_text(wanted)
@@ -158,8 +172,16 @@ def main() -> None:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
     check_python()
-    for step in steps:
-        STEPS[step]()
+    # A signal that asks to end is an interruption too, so that temporary files go.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What is started here and interrupted leaves its temporary files: in a folder that goes with us.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        os.environ["TMPDIR"] = tempfile.tempdir = scratch
+        try:
+            for step in steps:
+                STEPS[step]()
+        except KeyboardInterrupt:
+            fail("interrupted: the next run goes on from here")
 
 
 if __name__ == "__main__":
