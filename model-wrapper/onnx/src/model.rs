@@ -93,7 +93,8 @@ impl OnnxModel {
         let session = builder.commit_from_memory(&files.model).map_err(|error| refused(&error))?;
         let metadata = describe(&session, &files.model, &options.name)?;
         let mut options = RunOptions::new().map_err(|error| refused(&error))?;
-        options.set_log_level(LogLevel::Error).map_err(|error| refused(&error))?;
+        // A failed run says so in its error; were it logged too, callers could fill the log.
+        options.set_log_level(LogLevel::Fatal).map_err(|error| refused(&error))?;
         let lender = Lender::new(session.inner());
         let run = Arc::new(Run { options, cancelled: AtomicBool::new(false) });
         Ok(Self { session, lender, metadata, run })
