@@ -8,7 +8,7 @@ export ORT_DYLIB_PATH ?= $(CURDIR)/.cache/onnxruntime/libonnxruntime.so
 .PHONY: demo test cluster cluster-down e2e conformance lint models bench crds tools help
 
 help: ## This list.
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: tools ## Start the stack with the example models, ask each for a prediction from zero (CHECK=1: then stop).
 	$(PYTHON) examples/setup.py runtime models clients && cargo build --profile demo --locked -p poolctl -p model-wrapper
@@ -24,8 +24,7 @@ bench: models ## Build what the load tests run: then target/release/loadtest SCE
 	cargo build --release --locked --workspace
 
 conformance: tools ## One of Knative's suites on the cluster: SUITE=ingress|serving-api|serving-runtime|serving-e2e|ha OPTIONS="--baseline …".
-	@[ -n "$(SUITE)" ] || { echo "name a suite: make conformance SUITE=ingress|serving-api|serving-runtime|serving-e2e|ha" >&2; exit 2; }
-	$(CLUSTER) up && $(CLUSTER) conformance $(SUITE) $(OPTIONS)
+	$(CLUSTER) conformance $(SUITE) $(OPTIONS)
 
 cluster: tools ## Start a real cluster with Knative on this machine (root; KNATIVE_DIR=… takes another Knative).
 	$(CLUSTER) up $(if $(KNATIVE_DIR),--knative-dir "$(KNATIVE_DIR)")

@@ -71,7 +71,7 @@ enum Subcommands {
         /// Its name in `status`.
         component: String,
     },
-    /// Run one of Knative's own test suites against the cluster.
+    /// Run one of Knative's own test suites against the cluster, which is started where it does not run.
     Conformance(e2e::conformance::Arguments),
     #[command(name = cluster::INIT, hide = true)]
     Init(Knative),
@@ -79,7 +79,7 @@ enum Subcommands {
     Supervise(Knative),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 struct Knative {
     /// Take Knative's binaries and YAML from this folder, to test another release.
     #[arg(long)]
@@ -144,7 +144,10 @@ async fn run(command: Subcommands, place: &Place) -> anyhow::Result<ExitCode> {
         Subcommands::Enter { command } => return enter(place, command).await,
         Subcommands::Stop { component } => Cluster::get(place)?.stop(&component).await?,
         Subcommands::Start { component } => Cluster::get(place)?.start(&component).await?,
-        Subcommands::Conformance(arguments) => return e2e::conformance::run(place, &arguments, &progress).await,
+        Subcommands::Conformance(arguments) => {
+            usable(place, Knative::default(), &progress).await?;
+            return e2e::conformance::run(place, &arguments, &progress).await;
+        }
         Subcommands::Supervise(knative) => return cluster::supervise(place, knative.knative_dir.as_deref()).await,
         Subcommands::Init(_) => unreachable!("taken care of without a runtime"),
     }
@@ -201,7 +204,15 @@ async fn down(place: &Place, progress: &Progress) -> anyhow::Result<()> {
 }
 
 async fn up(place: &Place, knative: Knative, progress: &Progress) -> anyhow::Result<()> {
-    let cluster = match cluster::up(&settings(place, knative)?, progress).await? {
+    let cluster = usable(place, knative, progress).await?;
+    let (kubeconfig, tools) = (cluster.kubeconfig(), place.tools());
+    stdout::print(&format!("export KUBECONFIG={}\nexport PATH={}:$PATH\n", kubeconfig.display(), tools.display()))?;
+    Ok(())
+}
+
+/// The cluster, started where it did not run, and said so.
+async fn usable(place: &Place, knative: Knative, progress: &Progress) -> anyhow::Result<Cluster> {
+    Ok(match cluster::up(&settings(place, knative)?, progress).await? {
         Started::Already(cluster, revived) if revived.is_empty() => {
             eprintln!("cluster {} runs already", place.name());
             cluster
@@ -214,10 +225,7 @@ async fn up(place: &Place, knative: Knative, progress: &Progress) -> anyhow::Res
             eprintln!("cluster {} is usable after {time:.1?}", place.name());
             cluster
         }
-    };
-    let (kubeconfig, tools) = (cluster.kubeconfig(), place.tools());
-    stdout::print(&format!("export KUBECONFIG={}\nexport PATH={}:$PATH\n", kubeconfig.display(), tools.display()))?;
-    Ok(())
+    })
 }
 
 async fn status(place: &Place) -> anyhow::Result<ExitCode> {
