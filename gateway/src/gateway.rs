@@ -17,9 +17,9 @@ use crate::departures::Departures;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::model::{Model, ModelKey};
-use crate::model_route::{ModelRoute, StaticReplica};
+use crate::model_route::ModelRoute;
 use crate::reading::Readings;
-use crate::replica::{Origin, Replica, ReplicaId, ReplicaSpec};
+use crate::replica::{Replica, ReplicaId, ReplicaSpec};
 use crate::settings::GatewaySettings;
 use crate::table::Table;
 use crate::timer::Timers;
@@ -117,8 +117,7 @@ impl Inner {
                     model
                 }
             };
-            self.set_static_replicas(&model, &route.replicas);
-            model.set_route(route);
+            model.set_route(route, self.settings.threads);
             models.push(model);
         }
         let after = Table::new(models);
@@ -128,36 +127,6 @@ impl Inner {
             }
         }
         self.table.store(Arc::new(after));
-    }
-
-    fn set_static_replicas(&self, model: &Arc<Model>, wanted: &[StaticReplica]) {
-        for member in model.members() {
-            let spec = &member.spec;
-            let kept = wanted.iter().any(|replica| {
-                replica.url == spec.id.uid
-                    && replica.device == spec.device
-                    && replica.concurrency == spec.concurrency
-                    && replica.cost.total_cmp(&spec.cost).is_eq()
-            });
-            if spec.origin == Origin::Static && !kept {
-                model.remove_replica(&spec.id);
-            }
-        }
-        for replica in wanted {
-            let spec = ReplicaSpec {
-                id: ReplicaId { revision: String::new(), uid: replica.url.clone() },
-                origin: Origin::Static,
-                claim_id: String::new(),
-                name: replica.url.trim_start_matches("http://").to_owned(),
-                addr: replica.addr,
-                device: replica.device,
-                cost: replica.cost,
-                concurrency: replica.concurrency,
-                digest: String::new(),
-                activation: None,
-            };
-            model.add_replica(Arc::new(Replica::new(spec, self.settings.threads)));
-        }
     }
 
     // === What the autoscaler says ===

@@ -3,7 +3,7 @@
 //! Label values are models of the table, devices, status codes and reasons: a caller cannot make a new series. A model's
 //! handles are resolved once; its series go when the model goes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use gateway_policy::Device;
@@ -36,8 +36,8 @@ pub(crate) struct Metrics {
     retries: IntCounterVec,
     ejections: IntCounterVec,
     cold_start: HistogramVec,
-    /// How many [`ModelMetrics`] each model has: two for a moment when it goes and comes back.
-    holders: Arc<Mutex<HashMap<(String, String), usize>>>,
+    /// Of each model's [`ModelMetrics`]: it has several while it goes and comes back.
+    holders: Arc<Mutex<HashMap<(String, String), Holders>>>,
     pub(crate) reading_bytes: IntGauge,
     pub(crate) connections: IntGauge,
     pub(crate) connections_refused: IntCounter,
@@ -157,7 +157,7 @@ impl Metrics {
             in_flight: self.in_flight.with_label_values(&[namespace, model, device.as_str()]),
             ejections: self.ejections.with_label_values(&[namespace, model, device.as_str()]),
         };
-        *self.holders.lock().entry((namespace.to_owned(), model.to_owned())).or_default() += 1;
+        self.holders.lock().entry((namespace.to_owned(), model.to_owned())).or_default().count += 1;
         let phase = |name: &str| self.cold_start.with_label_values(&[namespace, model, name]);
         ModelMetrics {
             namespace: namespace.to_owned(),
@@ -176,6 +176,14 @@ impl Metrics {
             families: self.clone(),
         }
     }
+}
+
+/// The holders of one model's series.
+#[derive(Default)]
+struct Holders {
+    count: usize,
+    /// Of answers that those counted which are gone.
+    answered: HashSet<AnswerLabels>,
 }
 
 /// Handles of one model and device.
@@ -248,12 +256,13 @@ impl Drop for ModelMetrics {
     fn drop(&mut self) {
         let mut holders = self.families.holders.lock();
         let key = (self.namespace.clone(), self.model.clone());
-        if let Some(count) = holders.get_mut(&key)
-            && *count > 1
-        {
-            *count -= 1;
+        let Some(holder) = holders.get_mut(&key) else { return };
+        holder.answered.extend(self.answered.get_mut().counters.keys());
+        holder.count -= 1;
+        if holder.count > 0 {
             return;
         }
+        let answered = std::mem::take(&mut holder.answered);
         holders.remove(&key);
         let (namespace, model) = (self.namespace.as_str(), self.model.as_str());
         for device in Device::ALL {
@@ -268,7 +277,7 @@ impl Drop for ModelMetrics {
         let _ = self.families.held.remove_label_values(&[namespace, model]);
         let _ = self.families.held_bytes.remove_label_values(&[namespace, model]);
         let _ = self.families.hold_duration.remove_label_values(&[namespace, model]);
-        for (device, status, reason) in self.answered.get_mut().counters.keys() {
+        for (device, status, reason) in answered {
             let device = device.map_or(NO_DEVICE, Device::as_str);
             let status = status.to_string();
             let _ = self.families.requests.remove_label_values(&[namespace, model, device, &status, reason]);

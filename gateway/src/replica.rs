@@ -9,6 +9,7 @@ use gateway_policy::{Device, Health, Moment, Slots};
 use http::HeaderValue;
 use parking_lot::Mutex;
 
+use crate::model_route::StaticReplica;
 use crate::upstream::{H1Pool, H2Slot};
 
 /// Who a replica is to the control plane.
@@ -40,7 +41,7 @@ pub(crate) struct Activation {
 }
 
 /// What is known of a replica when it appears.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ReplicaSpec {
     pub(crate) id: ReplicaId,
     pub(crate) origin: Origin,
@@ -53,6 +54,24 @@ pub(crate) struct ReplicaSpec {
     /// Digest of the model it holds; empty for a static replica.
     pub(crate) digest: String,
     pub(crate) activation: Option<Activation>,
+}
+
+impl ReplicaSpec {
+    /// Of a replica that a configuration names.
+    pub(crate) fn of_static(replica: &StaticReplica) -> Self {
+        Self {
+            id: ReplicaId { revision: String::new(), uid: replica.url.clone() },
+            origin: Origin::Static,
+            claim_id: String::new(),
+            name: replica.url.trim_start_matches("http://").to_owned(),
+            addr: replica.addr,
+            device: replica.device,
+            cost: replica.cost,
+            concurrency: replica.concurrency,
+            digest: String::new(),
+            activation: None,
+        }
+    }
 }
 
 /// The first suspension of a replica that refuses connections; each further one without a success lasts twice as long.

@@ -26,7 +26,7 @@ use crate::demand::Outbox;
 use crate::error;
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::model_route::{ModelRoute, Unavailable};
-use crate::replica::{Origin, Replica, ReplicaId};
+use crate::replica::{Origin, Replica, ReplicaId, ReplicaSpec};
 use holding::Waiter;
 use presence::Presence;
 use routing::Routing;
@@ -106,10 +106,22 @@ impl Model {
 
     // === What the control plane says ===
 
-    /// Replaces what the table says of this model.
-    pub(crate) fn set_route(self: &Arc<Self>, route: ModelRoute) {
+    /// Replaces what the table says of this model. The static replicas change at once, so that no request finds none in
+    /// between; those that are as they were stay. A new one has room for the connections of `threads` threads.
+    pub(crate) fn set_route(self: &Arc<Self>, route: ModelRoute, threads: usize) {
+        let wanted: Vec<ReplicaSpec> = route.replicas.iter().map(ReplicaSpec::of_static).collect();
         self.route.store(Arc::new(route));
-        self.change_members(|_| {});
+        let mut left = Vec::new();
+        self.change_members(|members| {
+            let stays = |member: &Replica| member.spec.origin == Origin::Claimed || wanted.contains(&member.spec);
+            left = members.extract_if(.., |member| !stays(member)).collect();
+            for spec in wanted {
+                if members.iter().all(|member| member.spec.id != spec.id) {
+                    members.push(Arc::new(Replica::new(spec, threads)));
+                }
+            }
+        });
+        left.iter().for_each(|replica| replica.close());
     }
 
     pub(crate) fn route(&self) -> arc_swap::Guard<Arc<ModelRoute>> {
