@@ -1,7 +1,7 @@
 //! Command line and environment.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -141,7 +141,7 @@ impl Cli {
                 Ok(u8::from(failed > 0))
             }
             None => {
-                self.serve.run(library.as_deref(), started)?;
+                self.serve.run(library, started)?;
                 Ok(0)
             }
         }
@@ -149,7 +149,7 @@ impl Cli {
 }
 
 impl Serve {
-    fn run(self, library: Option<&Path>, started: SystemTime) -> anyhow::Result<()> {
+    fn run(self, library: Option<PathBuf>, started: SystemTime) -> anyhow::Result<()> {
         // Who waits in a pool has no queue-proxy beside it: it is one itself.
         let place = if self.pooled { None } else { UserContainer::here()? };
         let wanted = self.wanted(place.as_ref())?;
@@ -165,19 +165,26 @@ impl Serve {
         let registry = Registry::new();
         let metrics = WrapperMetrics::register(&registry)?;
         let front_metrics = FrontMetrics::register(&registry)?;
-        let runtime = Runtime::load(library)?;
-        if self.pooled {
-            runtime.warm()?;
-        }
-        let serving = Serving::idle(runtime, self.pod_uid.clone(), metrics);
-        serving.passed(Milestone::Started, started);
-        if let Some((spec, revision)) = &wanted {
-            serving.serve_model(spec, revision.as_deref())?;
-        }
-        let front = Front::new(serving.clone(), front_metrics);
+        let prepare = move || {
+            let runtime = Runtime::load(library.as_deref())?;
+            if self.pooled {
+                runtime.warm()?;
+            }
+            let serving = Serving::idle(runtime, self.pod_uid, metrics);
+            serving.passed(Milestone::Started, started);
+            if let Some((spec, revision)) = &wanted {
+                serving.serve_model(spec, revision.as_deref())?;
+            }
+            Ok(serving)
+        };
         // Traffic has a thread of its own: a very brief model runs on it, and nothing there may hold up the admin port.
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        control.block_on(listen_and_serve(&addresses, (serving, front), authority, registry))
+        control.block_on(async {
+            let shutdown = Shutdown::on_signals_or(end::at_once)?;
+            let serving = unless_stopped(&shutdown, prepare).await?;
+            let front = Front::new(serving.clone(), front_metrics);
+            listen_and_serve(&addresses, (serving, front), authority, registry, shutdown).await
+        })
     }
 
     /// What `--model` and the flags beside it say; none for a pooled wrapper.
@@ -263,14 +270,26 @@ impl Serve {
     }
 }
 
+/// What `prepare` makes, on a thread of its own: it may take minutes. A signal meanwhile ends the process, and well, for nothing
+/// has begun that would have to be finished.
+async fn unless_stopped<T: Send + 'static>(
+    shutdown: &Shutdown,
+    prepare: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        prepared = tokio::task::spawn_blocking(prepare) => prepared.context("the runtime panicked")?,
+        () = shutdown.requested() => end::well(),
+    }
+}
+
 /// Listens everywhere, says so, and serves until a signal and the end of what has begun.
 async fn listen_and_serve(
     addresses: &Addresses,
     (serving, front): (Serving, Front),
     authority: Authority,
     registry: Registry,
+    shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let shutdown = Shutdown::on_signals_or(end::at_once)?;
     let traffic = listen::tcp("--listen", addresses.traffic)?;
     let address = traffic.local_addr()?;
     // Named by the port, so that two on one machine do not meet.

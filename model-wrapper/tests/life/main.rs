@@ -5,6 +5,7 @@ mod bounds;
 mod claims;
 mod command;
 mod drain;
+mod early_stop;
 mod failures;
 mod knative;
 mod lifecycle;
