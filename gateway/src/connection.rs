@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use crate::departures::Departing;
 use crate::gateway::Worker;
 use crate::inbound::Inbound;
+use crate::respond::without_content;
 use crate::standstill::{Standstill, Traffic};
 use crate::strict_http::{Bypass, StrictHttp, Turns};
 use crate::timer::SharedTimers;
@@ -172,9 +173,14 @@ async fn serve_http2(
         .max_header_list_size(MAX_HEADER_LIST_BYTES);
     let traffic = Arc::new(Traffic::default());
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
+        let is_head = request.method() == Method::HEAD;
         let request = request.map(|incoming| Source::Coming(Inbound::new(incoming, true)));
         let (answering, open) = (worker.answer(request, caller), traffic.begin());
-        async move { Ok::<_, Infallible>(answering.await.map(|body| open.answer(body))) }
+        async move {
+            let answer = answering.await;
+            let answer = if is_head { without_content(answer) } else { answer };
+            Ok::<_, Infallible>(answer.map(|body| open.answer(body)))
+        }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let finish = http2::Connection::graceful_shutdown;

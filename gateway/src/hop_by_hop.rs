@@ -3,7 +3,8 @@
 //! What describes one connection must not reach the next (RFC 9110, 7.6.1), and what KFerving and Knative tell their own
 //! parts must not come from a client.
 
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue};
+use http::StatusCode;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue};
 
 /// Prefixes of the headers that only KFerving's and Knative's own parts may send to a replica.
 const INTERNAL_PREFIXES: [&str; 2] = ["kferving-", "knative-serving-"];
@@ -17,9 +18,23 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip(headers, |name| *name == EXPECT || is_hop_by_hop(name) || is_internal(name));
 }
 
-/// Removes from a replica's response what is not for the client.
-pub(crate) fn strip_response(headers: &mut HeaderMap) {
+/// Makes one header of the cookies that a client sends one by one, as it may over HTTP/2 alone (RFC 9113, 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Removes from a replica's response with this status what is not for the client.
+pub(crate) fn strip_response(status: StatusCode, headers: &mut HeaderMap) {
     strip(headers, is_hop_by_hop);
+    if status == StatusCode::NO_CONTENT {
+        // It may not be there (RFC 9110, 8.6), and over HTTP/2 clients take it for a broken promise.
+        headers.remove(CONTENT_LENGTH);
+    }
 }
 
 fn strip(headers: &mut HeaderMap, drops: impl Fn(&HeaderName) -> bool) {
@@ -95,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_one_connection_stays_there_both_ways() {
-        for strip in [strip_request, strip_response] {
+        for strip in [strip_request, |headers: &mut HeaderMap| strip_response(StatusCode::OK, headers)] {
             let mut map = headers(&EVERY_HOP);
             map.insert("accept", HeaderValue::from_static("*/*"));
             strip(&mut map);
@@ -145,7 +160,7 @@ mod tests {
     #[test]
     fn a_replica_may_say_why_it_answered_so() {
         let mut map = headers(&[("kferving-reason", "bad-request"), ("connection", "close")]);
-        strip_response(&mut map);
+        strip_response(StatusCode::BAD_REQUEST, &mut map);
         assert_eq!(names(&map), ["kferving-reason"]);
     }
 

@@ -124,6 +124,9 @@ impl Inference {
     async fn drive(&mut self, body: Source, account: &mut Account) -> Result<Answered, Error> {
         let mut admitted = self.admit(body).await?;
         hop_by_hop::strip_request(&mut self.parts.headers);
+        if self.protocol == Protocol::Rest && self.parts.version == Version::HTTP_2 {
+            hop_by_hop::join_cookies(&mut self.parts.headers);
+        }
         let mut ticket = None;
         let mut held = None;
         let mut attempts = 0;
@@ -310,16 +313,16 @@ impl Inference {
         };
         let first_use = replica.take_first_use();
         replica.record_answer();
-        hop_by_hop::strip_response(&mut parts.headers);
+        hop_by_hop::strip_response(parts.status, &mut parts.headers);
         parts.version = Version::HTTP_11;
         let headers = &mut parts.headers;
         headers.insert(DEVICE, HeaderValue::from_static(replica.spec.device.as_str()));
         headers.insert(REASON, HeaderValue::from_static(reason));
         headers.insert(REPLICA, replica.name_header.clone());
         match headers.entry(SERVER_TIMING) {
-            Entry::Vacant(none) => drop(none.insert(server_timing::prepend(held, first_use, None))),
+            Entry::Vacant(none) => drop(none.insert(server_timing::prepend(held, first_use, []))),
             Entry::Occupied(mut given) => {
-                let timing = server_timing::prepend(held, first_use, Some(given.get()));
+                let timing = server_timing::prepend(held, first_use, given.iter());
                 given.insert(timing);
             }
         }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use gateway_policy::REASON_HEADER;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body;
 
 use crate::body::ResponseBody;
 use crate::error::Error;
@@ -55,6 +56,15 @@ pub(crate) fn refusal(error: &Error, protocol: Protocol) -> Response<ResponseBod
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     response
+}
+
+/// The answer to HEAD in the place of that to GET (RFC 9110, 9.3.2). Over HTTP/1 hyper makes it, over HTTP/2 it does not.
+pub(crate) fn without_content(response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        parts.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    Response::from_parts(parts, ResponseBody::empty())
 }
 
 /// A 'trailers-only' answer of gRPC: the status is among the headers.

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway::GatewaySettings;
-use http::StatusCode;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use support::wrapper::{Behaviour, FakeWrapper};
 use support::{PATIENCE, TestClient, TestGateway, static_model};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -248,6 +249,44 @@ async fn many_requests_at_a_time_each_get_their_own_answer() {
         });
     }
     clients.join_all().await;
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_over_http2_is_said_as_http1_says_it() {
+    let wrapper = FakeWrapper::start(Behaviour::Headers);
+    let gateway = in_front_of(wrapper.addr);
+    let request = Request::post(gateway.url(INFER)).header("cookie", "a=1").header("cookie", "b=2");
+    let answer = TestClient::http2().send(request.body(Full::from("x")).unwrap()).await;
+    assert_eq!(answer.json()["cookie"], "a=1; b=2");
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_content_has_none_over_either_version() {
+    let (replica, addr) = Replica::start().await;
+    let gateway = in_front_of(addr);
+    let serving = tokio::spawn(async move {
+        loop {
+            let mut stream = replica.accept().await;
+            read_until(&mut stream, b"x").await;
+            let answer = "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    for client in [TestClient::http1(), TestClient::http2()] {
+        let alive = client.call(Method::HEAD, &gateway.url("/v2")).await;
+        let expected = client.get(&gateway.url("/v2")).await;
+        assert_eq!((alive.status, alive.body.len()), (StatusCode::OK, 0));
+        assert_eq!(alive.header("content-length"), expected.body.len().to_string());
+        let missing = client.call(Method::HEAD, &gateway.url("/v2/models/none")).await;
+        assert_eq!((missing.status, missing.body.len()), (StatusCode::NOT_FOUND, 0));
+        let nothing = client.post(&gateway.url(INFER), "x").await;
+        assert_eq!((nothing.status, nothing.header("content-length")), (StatusCode::NO_CONTENT, ""));
+    }
+    serving.abort();
     gateway.settles().await;
     gateway.stop().await;
 }
