@@ -15,6 +15,13 @@ bad-address)
 ignores-sigterm)
     trap '' TERM
     ;;
+with-a-child)
+    sleep 600 &
+    ;;
+with-a-child-that-ignores-sigterm)
+    trap '' TERM
+    sleep 600 &
+    ;;
 esac
 echo "admin http://127.0.0.1:1"
 echo "metrics http://127.0.0.1:2"

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -223,11 +223,7 @@ impl Supervisor {
 
     /// SIGTERM, the grace, SIGKILL; returns when the process is reaped.
     async fn terminate(&self, child: &mut Child) {
-        // `id` is some until the child is reaped, so the signal cannot hit a process that got its number later.
-        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
-            // The only failure is that it has just ended, which `wait` sees.
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        self.signal(child, Signal::TERM);
         let grace = self.launch.settings.stop_grace;
         if tokio::time::timeout(grace, child.wait()).await.is_err() {
             tracing::warn!(replica = %self.name, ?grace, "did not end after SIGTERM: killing it");
@@ -237,10 +233,17 @@ impl Supervisor {
     }
 
     async fn kill(&self, child: &mut Child) -> Option<ExitStatus> {
-        if let Err(error) = child.start_kill() {
-            tracing::error!(replica = %self.name, %error, "cannot kill it");
-        }
+        self.signal(child, Signal::KILL);
         child.wait().await.ok()
+    }
+
+    /// Signals the process and those that it started: a wrapper may be a script around the real one.
+    fn signal(&self, child: &Child, signal: Signal) {
+        // `id` is some until the child is reaped, so the signal cannot hit processes that got its number later.
+        let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else { return };
+        if let Err(error) = kill_process_group(group, signal) {
+            tracing::error!(replica = %self.name, ?signal, %error, "cannot signal it");
+        }
     }
 
     async fn describe(&self, status: Option<ExitStatus>, stderr: &mut JoinHandle<()>) -> String {

@@ -182,6 +182,21 @@ async fn what_ignores_sigterm_is_killed() {
 }
 
 #[tokio::test]
+async fn what_a_replica_started_ends_with_it() {
+    let short = Duration::from_millis(50);
+    for fault in ["with-a-child", "with-a-child-that-ignores-sigterm"] {
+        let fixture = fixture_with(LocalSettings { stop_grace: short, ..settings(fault) });
+        let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
+        let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let child: u32 = children.trim().parse().unwrap();
+        fixture.cluster.delete(&uid, &Expected::default()).await;
+        until("the process is gone", || !exists(pid)).await;
+        until("its child is gone", || !is_running(child)).await;
+    }
+}
+
+#[tokio::test]
 async fn the_last_handle_takes_its_processes_along() {
     let fixture = fixture();
     let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
