@@ -72,12 +72,12 @@ impl fmt::Display for Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It could not be read.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path} cannot be read: {error}", path = path.display())]
     Io {
-        /// The directory or file.
+        /// The directory.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// It holds mistakes.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -88,14 +88,14 @@ pub enum LoadError {
 /// `kubectl apply -f DIR` does not enter them. Resources that name no namespace are in `namespace`.
 ///
 /// # Errors
-/// When the directory or a file cannot be read, or any file holds a mistake: then all of them are named.
+/// When the directory cannot be read, or any file cannot be or holds a mistake: then all of them are named.
 pub fn load_directory(directory: &Path, namespace: &str) -> Result<Resources, LoadError> {
-    let io_error = |source| LoadError::Io { path: directory.to_owned(), source };
+    let io_error = |error| LoadError::Io { path: directory.to_owned(), error };
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(io_error)? {
         let path = entry.map_err(io_error)?.path();
         let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-        if is_yaml && path.is_file() {
+        if is_yaml && is_meant(&path) {
             files.push(path);
         }
     }
@@ -104,8 +104,12 @@ pub fn load_directory(directory: &Path, namespace: &str) -> Result<Resources, Lo
     let mut found = Resources::default();
     let mut problems = Vec::new();
     for file in files {
-        let text = read(&file).map_err(|source| LoadError::Io { path: file.clone(), source })?;
-        match document::parse_file(&file, &text, namespace) {
+        let unreadable = |error| {
+            let message = format!("it cannot be read: {error}");
+            vec![Problem { file: file.clone(), line: 0, path: FieldPath::default(), message }]
+        };
+        let parsed = read(&file).map_err(unreadable).and_then(|text| document::parse_file(&file, &text, namespace));
+        match parsed {
             Ok(resources) => {
                 found.models.extend(resources.models);
                 found.pools.extend(resources.pools);
@@ -120,6 +124,13 @@ pub fn load_directory(directory: &Path, namespace: &str) -> Result<Resources, Lo
         problems.extend(unknown_pools(&found));
     }
     if problems.is_empty() { Ok(found) } else { Err(LoadError::Invalid(problems)) }
+}
+
+/// Whether something with the name of a YAML file is one. A link that leads nowhere is a mistake, unless it is hidden: some
+/// editors lock a file with such a link.
+fn is_meant(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    fs::metadata(path).map_or(!is_hidden, |found| found.is_file())
 }
 
 fn read(file: &Path) -> io::Result<String> {

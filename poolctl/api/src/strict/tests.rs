@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use super::*;
 
@@ -204,10 +205,27 @@ fn the_mistakes_of_all_files_are_named() {
 }
 
 #[test]
+fn files_that_cannot_be_read_are_named_beside_other_mistakes() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("a.yaml"), b"\xff\xfe").expect("a file");
+    symlink("nowhere.yaml", path("b.yaml")).expect("a link");
+    fs::write(path("c.yaml"), "kind: Model\n").expect("a file");
+    // not meant: a folder, and what an editor locks a file with
+    fs::create_dir(path("d.yaml")).expect("a folder");
+    symlink("me@host.1", path(".#a.yaml")).expect("a link");
+    let message = load_directory(directory.path(), "default").expect_err("mistakes").to_string();
+    let lines: Vec<_> = message.lines().map(|line| line.rsplit('/').next().unwrap_or_default()).collect();
+    assert_eq!(lines.len(), 3, "{message}");
+    assert_eq!(lines[0], "a.yaml: it cannot be read: stream did not contain valid UTF-8");
+    assert_eq!(lines[1], "b.yaml: it cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
 fn a_missing_directory_and_a_huge_file_are_errors() {
     let missing = load_directory(Path::new("/nonexistent/models"), "default").expect_err("missing");
     assert!(matches!(missing, LoadError::Io { .. }));
-    assert!(missing.to_string().starts_with("/nonexistent/models: No such file"), "{missing}");
+    assert!(missing.to_string().starts_with("/nonexistent/models cannot be read: No such file"), "{missing}");
     let huge = "#".repeat(usize::try_from(MAX_FILE_BYTES).expect("small") + 1);
     assert!(load(&[("m.yaml", &huge)]).expect_err("huge").contains("expected at most 4194304 bytes"));
 }
