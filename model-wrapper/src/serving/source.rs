@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,8 +18,9 @@ mod tests;
 /// Schemes that a model's uri may have.
 const SCHEMES: &str = "file";
 
-/// Largest `.onnx` file: protobuf's own limit. Larger models keep their weights in external data.
-const MAX_MODEL_BYTES: u64 = 1 << 31;
+/// Largest model file, whatever it is called: protobuf's own limit. Larger models keep their weights in external data, which
+/// has no limit but memory.
+const MAX_MODEL_BYTES: u64 = (1 << 31) - 1;
 
 /// Why a model could not be read. Its texts name paths: they are for the operator, not for a caller of the model.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +43,8 @@ pub enum SourceError {
     #[error("'{}' is not a file; name the model's .onnx file itself", .0.display())]
     NotAFile(PathBuf),
     /// It is too large.
-    #[error("'{}' has {bytes} bytes; an ONNX file has at most {MAX_MODEL_BYTES}, keep larger weights as external data", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-    },
+    #[error("'{}' is larger than an ONNX file can be, {MAX_MODEL_BYTES} bytes: keep its weights as external data", .0.display())]
+    TooLarge(PathBuf),
     /// A link that leaves the model's folder.
     #[error("'{}' leads to '{}', outside the model's folder: refused", path.display(), target.display())]
     Leaves {
@@ -86,10 +84,10 @@ pub fn fetch(path: &Path) -> Result<Fetched, SourceError> {
     };
     let folder =
         std::fs::canonicalize(named_folder).map_err(|error| SourceError::Read { path: path.to_owned(), error })?;
-    let model = read_within(&folder, path)?;
+    let model = read_within(&folder, path, MAX_MODEL_BYTES)?;
     let mut external = BTreeMap::new();
     for location in external_files(&model)? {
-        let content = read_within(&folder, &folder.join(&location))?;
+        let content = read_within(&folder, &folder.join(&location), u64::MAX)?;
         external.insert(location, Arc::<[u8]>::from(content));
     }
     let digest = digest(path, &model, &external);
@@ -118,8 +116,8 @@ fn hash(content: &[u8]) -> String {
     text
 }
 
-/// The content of a regular file that lies in `folder`, links followed.
-fn read_within(folder: &Path, path: &Path) -> Result<Vec<u8>, SourceError> {
+/// The content of a regular file of at most `limit` bytes that lies in `folder`, links followed.
+fn read_within(folder: &Path, path: &Path, limit: u64) -> Result<Vec<u8>, SourceError> {
     let target = canonical(path)?;
     if !target.starts_with(folder) {
         return Err(SourceError::Leaves { path: path.to_owned(), target });
@@ -129,10 +127,16 @@ fn read_within(folder: &Path, path: &Path) -> Result<Vec<u8>, SourceError> {
     if !metadata.is_file() {
         return Err(SourceError::NotAFile(path.to_owned()));
     }
-    if metadata.len() > MAX_MODEL_BYTES && path.extension().is_some_and(|extension| extension == "onnx") {
-        return Err(SourceError::TooLarge { path: path.to_owned(), bytes: metadata.len() });
+    let too_large = || SourceError::TooLarge(path.to_owned());
+    if metadata.len() > limit {
+        return Err(too_large());
     }
-    std::fs::read(&target).map_err(failed)
+    let mut content = Vec::new();
+    let expected = usize::try_from(metadata.len()).map_err(|_| too_large())?;
+    content.try_reserve_exact(expected).map_err(|error| failed(error.into()))?;
+    let read = File::open(&target).and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut content));
+    // It may have grown meanwhile.
+    if read.map_err(failed)? as u64 > limit { Err(too_large()) } else { Ok(content) }
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, SourceError> {

@@ -51,6 +51,21 @@ fn what_leaves_the_folder_is_refused() {
 }
 
 #[test]
+fn a_model_has_the_same_bound_whatever_it_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large.onnx");
+    // It takes no room on the disk.
+    File::create(&large).unwrap().set_len(MAX_MODEL_BYTES + 1).unwrap();
+    std::os::unix::fs::symlink("large.onnx", folder.path().join("alias")).unwrap();
+    std::fs::hard_link(&large, folder.path().join("model.pb")).unwrap();
+    for name in ["large.onnx", "model.pb", "alias"] {
+        // Not printed: it would be the whole model.
+        let error = fetch(&folder.path().join(name)).err().unwrap();
+        assert!(matches!(&error, SourceError::TooLarge(path) if path.ends_with(name)), "{error}");
+    }
+}
+
+#[test]
 fn a_folder_or_nothing_is_no_model() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("model.onnx")).unwrap();
