@@ -66,6 +66,7 @@ async fn a_signal_at_any_moment_of_the_start_ends_it_well() {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/digits.onnx");
     for after in [0, 1, 2, 5, 10, 20, 30, 50, 100, 200] {
         let mut command = binary();
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
         let starting = Starting::handling(command.args(["--model", model]), SIGTERM).await;
         // How far it comes is up to the machine: it ends well wherever that is.
         tokio::time::sleep(Duration::from_millis(after)).await;
