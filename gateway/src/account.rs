@@ -119,7 +119,8 @@ impl Account {
         Error::ReplicaLost { replica: name, detail: broken.to_string() }
     }
 
-    /// The deadline passed before the answer was complete, whose client knows of this status; for how long the replica had said nothing, if it was waited for.
+    /// The deadline passed before the answer was complete; its client knows of `status`. `silence` is for how long the replica
+    /// had said nothing, if it was waited for.
     pub(crate) fn pass_deadline(mut self, answer: Answer, status: StatusCode, silence: Option<Duration>) {
         self.set_outcome(status, Reason::Deadline.as_str());
         let now = self.now();

@@ -72,10 +72,9 @@ impl Inference {
         let Some(body) = payload.attempt() else { return Err(UpstreamError::Consumed) };
         match self.protocol {
             Protocol::Rest => {
-                let expectation = holds_back(replica, payload).then_some(CONTINUE);
-                let expects = expectation.is_some();
-                let response = self.exchange_h1(replica, payload, body, expectation).await?;
-                if expects && response.status() == StatusCode::EXPECTATION_FAILED {
+                let is_held_back = holds_back(replica, payload);
+                let response = self.exchange_h1(replica, payload, body, is_held_back.then_some(CONTINUE)).await?;
+                if is_held_back && response.status() == StatusCode::EXPECTATION_FAILED {
                     return Box::pin(self.exchange_unasked(replica, payload)).await;
                 }
                 Ok(response)

@@ -16,7 +16,7 @@ use http::{HeaderValue, Response, Version};
 
 use crate::account::Account;
 use crate::attempt::cause;
-use crate::body::{Deadline, EarlyEnd, ResponseBody, UpstreamBody};
+use crate::body::{ResponseBody, UpstreamBody};
 use crate::caller::CallerPermit;
 use crate::demand::Fault;
 use crate::error::{Error, Reason};
@@ -24,6 +24,7 @@ use crate::extent::Extent;
 use crate::gateway::Worker;
 use crate::hop_by_hop;
 use crate::model::{Model, Place, Unanswered};
+use crate::relay::{Deadline, EarlyEnd};
 use crate::replica::Activation;
 use crate::respond::{DEVICE, Protocol, REASON, REPLICA, SERVER_TIMING, refusal};
 use crate::server_timing;

@@ -31,6 +31,7 @@ mod proxy;
 mod reading;
 #[cfg(test)]
 mod readme;
+mod relay;
 mod replica;
 mod respond;
 mod route;
