@@ -1,7 +1,8 @@
 //! The beginnings of bodies, and the bound on those that are still being read.
 //!
 //! A body that is read before it has a replica is in no model's hold yet, and its client may never end it. What all of
-//! them have in memory is counted here.
+//! them have in memory is counted here, until the hold counts what its requests keep. The model server, which has no such
+//! queue, counts a request's bytes in one place until the model has it run.
 
 use bytes::{Bytes, BytesMut};
 use prometheus::IntGauge;

@@ -3,6 +3,10 @@
 //! Over HTTP/1 a client that takes nothing stops its socket, and the kernel notices; one that asks nothing is hyper's to
 //! end. Over HTTP/2 a client may keep a stream's window closed, or have no stream at all, and answer pings all the same; its
 //! answers would wait in memory, and its connection stay open, for as long as it likes.
+//!
+//! It is enough that something moves, whichever answer it is of, and counters show that without a look at the clock: an
+//! answer that nobody takes has given its replica back by its deadline. The model server, whose answers keep their places
+//! until they are taken, looks at the age of each instead.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +17,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::body::{RelayError, ResponseBody};
+use crate::body::ResponseBody;
+use crate::relay::RelayError;
 
 /// What one connection's client has asked and is owed.
 #[derive(Default)]

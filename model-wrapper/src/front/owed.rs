@@ -3,6 +3,9 @@
 //! A reader that keeps its window closed takes nothing while its connection goes on, so that the socket shows nothing of it;
 //! but the answer holds a place, which such a reader would keep for good. What is owed is known by the pieces of answers: one
 //! is taken when it is dropped, and the next is asked for when the window opens.
+//!
+//! The age of each answer counts: that others move on the same connection does not give its place back. In the gateway the
+//! deadline does, so that there any movement on a connection is enough.
 
 use std::{
     collections::HashMap,

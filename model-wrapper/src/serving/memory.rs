@@ -2,7 +2,8 @@
 //!
 //! Each place may hold a body as large as a body may be, and a stream of gRPC messages reads the next one without a place: their
 //! number bounds nothing. So what they bring is counted as it comes, until the model has it run, and one byte too many is
-//! refused, not waited for: nobody can keep others out by not going on.
+//! refused, not waited for: nobody can keep others out by not going on. (The gateway counts only what it is reading so: what
+//! waits there is bounded by its queues.)
 
 use std::sync::Arc;
 
