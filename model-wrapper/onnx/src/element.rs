@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use model_wrapper_protocol::{ANY_RANK, DataType, TensorMetadata};
-use ort::value::{Outlet, TensorElementType, ValueType};
+use ort::value::{TensorElementType, ValueType};
 
 use crate::LoadError;
 
@@ -34,19 +34,15 @@ pub(crate) fn datatype(element: TensorElementType) -> Option<DataType> {
 /// Describes an input or output; `role` is the word for it in an error, and `without_shape` has those of any rank.
 pub(crate) fn describe(
     role: &str,
-    outlet: &Outlet,
+    (name, kind): (&str, &ValueType),
     without_shape: &BTreeSet<String>,
 ) -> Result<TensorMetadata, LoadError> {
-    let refuse = || LoadError::Type {
-        tensor: format!("{role} '{}'", outlet.name()),
-        got: outlet.dtype().to_string(),
-        supported: SUPPORTED,
-    };
-    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else { return Err(refuse()) };
-    let shape = if shape.is_empty() && without_shape.contains(outlet.name()) {
+    let refuse = || LoadError::Type { tensor: format!("{role} '{name}'"), got: kind.to_string(), supported: SUPPORTED };
+    let ValueType::Tensor { ty, shape, .. } = kind else { return Err(refuse()) };
+    let shape = if shape.is_empty() && without_shape.contains(name) {
         vec![ANY_RANK]
     } else {
         shape.iter().map(|&extent| if extent < 0 { -1 } else { extent }).collect()
     };
-    Ok(TensorMetadata { name: outlet.name().to_owned(), datatype: datatype(*ty).ok_or_else(refuse)?, shape })
+    Ok(TensorMetadata { name: name.to_owned(), datatype: datatype(*ty).ok_or_else(refuse)?, shape })
 }

@@ -185,9 +185,15 @@ fn is_an_input(output: &DynTensor, inputs: &[(&str, SessionInputValue<'_>)]) -> 
 fn describe(session: &Session, model: &[u8], name: &str) -> Result<ModelMetadata, LoadError> {
     let without_shape = without_shape(model)?;
     let all = |role: &str, outlets: &[Outlet]| {
-        outlets.iter().map(|outlet| element::describe(role, outlet, &without_shape)).collect::<Result<Vec<_>, _>>()
+        let named = outlets.iter().map(|outlet| (outlet.name(), outlet.dtype()));
+        named.map(|outlet| element::describe(role, outlet, &without_shape)).collect::<Result<Vec<_>, _>>()
     };
     let (inputs, outputs) = (all("input", session.inputs())?, all("output", session.outputs())?);
+    // One of a type that cannot be served keeps its own value.
+    let optional = session.overridable_initializers();
+    let optional = optional.iter().map(|initializer| (initializer.name(), initializer.dtype()));
+    let optional_inputs =
+        optional.filter_map(|initializer| element::describe("input", initializer, &without_shape).ok()).collect();
     let own = session.metadata().map_err(|error| refused(&error))?;
     let mut properties: Vec<_> = own
         .custom_keys()
@@ -201,6 +207,7 @@ fn describe(session: &Session, model: &[u8], name: &str) -> Result<ModelMetadata
         versions: vec!["1".to_owned()],
         platform: PLATFORM.to_owned(),
         inputs,
+        optional_inputs,
         outputs,
         properties,
     })

@@ -67,6 +67,28 @@ fn outputs_come_as_asked() {
 }
 
 #[test]
+fn an_initializer_that_is_an_input_too_may_be_given() {
+    let mut model = fixture::load("overridable.onnx");
+    let names = |tensors: &[model_wrapper_protocol::TensorMetadata]| {
+        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.datatype, tensor.shape.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&model.metadata().inputs), [("x".to_owned(), DataType::Fp32, vec![-1, 3])]);
+    let optional = [("factor".to_owned(), vec![1]), ("offset".to_owned(), vec![3])];
+    assert_eq!(names(&model.metadata().optional_inputs), optional.map(|(name, shape)| (name, DataType::Fp32, shape)),);
+    let x = floats("x", &[1, 3], &[1.0, 2.0, 3.0]);
+    let (factor, offset) = (floats("factor", &[1], &[10.0]), floats("offset", &[3], &[5.0; 3]));
+    for (inputs, expected) in [
+        (vec![x.clone()], [2.0, 4.0, 7.0]),
+        (vec![factor.clone(), x.clone()], [10.0, 20.0, 31.0]),
+        (vec![x.clone(), offset, factor.clone()], [15.0, 25.0, 35.0]),
+        (vec![x], [2.0, 4.0, 7.0]),
+    ] {
+        assert_eq!(as_floats(&model.run(&inputs, &[]).unwrap()[0]), expected);
+    }
+    assert_eq!(model.run(&[factor], &[]).unwrap_err().reason(), "bad-request");
+}
+
+#[test]
 fn an_empty_batch_is_answered_empty() {
     let mut model = fixture::load("sum-and-scale.onnx");
     let answered = model.run(&[floats("a", &[0, 2], &[]), floats("b", &[0, 2], &[])], &[]).unwrap();

@@ -18,6 +18,7 @@ fn model() -> ModelMetadata {
         platform: "fake_platform".into(),
         inputs: vec![x.clone()],
         outputs: vec![x],
+        optional_inputs: Vec::new(),
         properties: Vec::new(),
     }
 }

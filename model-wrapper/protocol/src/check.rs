@@ -129,12 +129,14 @@ impl InferRequest {
     /// Checks that the request has each input of the model once, of the right type and shape, and wants outputs that it has.
     pub fn check(&self, model: &ModelMetadata) -> Result<(), InferError> {
         for (index, tensor) in self.inputs.iter().enumerate() {
-            let wanted = model.inputs.iter().find(|wanted| wanted.name == tensor.name).ok_or_else(|| {
+            let wanted = model.input(&tensor.name).ok_or_else(|| {
+                let optionally = if model.optional_inputs.is_empty() { "" } else { ", and optionally " };
                 InferError::BadRequest(format!(
-                    "unknown input '{}': model '{}' takes {}",
+                    "unknown input '{}': model '{}' takes {}{optionally}{}",
                     shorten(&tensor.name),
                     model.name,
-                    list(&model.inputs)
+                    list(&model.inputs),
+                    list(&model.optional_inputs)
                 ))
             })?;
             if self.inputs[..index].iter().any(|other| other.name == tensor.name) {

@@ -81,12 +81,22 @@ pub struct ModelMetadata {
     pub versions: Vec<String>,
     /// Runtime, as KServe and Triton name it: `onnx_onnxv1`.
     pub platform: String,
-    /// Inputs in the model's order.
+    /// Inputs that a request must have, in the model's order.
     pub inputs: Vec<TensorMetadata>,
+    /// Inputs that a request may have: without one the model's own value counts (for ONNX an initializer that is a graph input
+    /// too).
+    pub optional_inputs: Vec<TensorMetadata>,
     /// Outputs in the model's order.
     pub outputs: Vec<TensorMetadata>,
     /// The model file's own metadata (for ONNX `metadata_props`), sorted by key.
     pub properties: Vec<(String, String)>,
+}
+
+impl ModelMetadata {
+    /// The input of that name, whether a request must have it or may.
+    pub fn input(&self, name: &str) -> Option<&TensorMetadata> {
+        self.inputs.iter().chain(&self.optional_inputs).find(|input| input.name == name)
+    }
 }
 
 /// An inference request with decoded tensors.

@@ -66,6 +66,7 @@ fn model(datatype: DataType) -> ModelMetadata {
         platform: "fake_platform".into(),
         inputs: vec![x.clone()],
         outputs: vec![x],
+        optional_inputs: Vec::new(),
         properties: Vec::new(),
     }
 }

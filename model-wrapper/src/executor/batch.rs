@@ -17,11 +17,12 @@ pub(crate) fn obstacle(metadata: &ModelMetadata) -> Option<String> {
     })
 }
 
-/// Rows of a request: the first extent that all its inputs share. None where they differ or there are no rows.
-pub(crate) fn rows(request: &InferRequest) -> Option<usize> {
+/// Rows of a request for a model that needs so many inputs: the first extent that all its inputs share. None where they differ,
+/// there are no rows, or the request has optional inputs, which are for all its rows.
+pub(crate) fn rows(request: &InferRequest, needed: usize) -> Option<usize> {
     let rows = *request.inputs.first()?.shape.first()?;
     let same = request.inputs.iter().all(|input| input.shape.first() == Some(&rows));
-    (same && rows > 0).then_some(rows)
+    (same && rows > 0 && request.inputs.len() <= needed).then_some(rows)
 }
 
 /// Whether two requests can run as one: the same inputs but for the number of rows, and the same outputs wanted.

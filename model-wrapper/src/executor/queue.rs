@@ -20,6 +20,8 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     canceller: Arc<dyn Cancel>,
     queue_length: usize,
+    /// Inputs that every request has.
+    inputs: usize,
     pub(super) metrics: WrapperMetrics,
 }
 
@@ -64,7 +66,7 @@ pub(super) enum Submitted {
 
 impl Shared {
     pub(super) fn new(backend: Box<dyn Backend>, settings: ExecutorSettings, metrics: WrapperMetrics) -> Self {
-        let canceller = backend.canceller();
+        let (canceller, inputs) = (backend.canceller(), backend.metadata().inputs.len());
         Self {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -81,6 +83,7 @@ impl Shared {
             wake: Condvar::new(),
             canceller,
             queue_length: settings.queue_length,
+            inputs,
             metrics,
         }
     }
@@ -98,7 +101,7 @@ impl Shared {
         let mut state = self.lock();
         let rows = state.window.as_mut().and_then(|window| {
             window.arrived(now);
-            batch::rows(&request)
+            batch::rows(&request, self.inputs)
         });
         let here = state.queue.is_empty() && state.pace.is_brief(size(&request.inputs)) && !state.would_wait(rows, now);
         if here && let Some(backend) = state.backend.take() {

@@ -112,6 +112,7 @@ fn model(behaviour: Behaviour) -> FakeModel {
         platform: "fake".into(),
         inputs: vec![tensor("x")],
         outputs: vec![tensor("x")],
+        optional_inputs: Vec::new(),
         properties: vec![],
     };
     FakeModel { metadata: Some(metadata), behaviour, ..FakeModel::default() }

@@ -125,6 +125,7 @@ async fn front(Settings { concurrency, memory, registry }: Settings) -> (TcpList
         platform: "fake_platform".into(),
         inputs: vec![tensor("x")],
         outputs: vec![tensor("y")],
+        optional_inputs: Vec::new(),
         properties: Vec::new(),
     };
     let let_go = Arc::new(AtomicBool::new(false));

@@ -9,4 +9,5 @@ mod early_stop;
 mod failures;
 mod knative;
 mod lifecycle;
+mod optional_inputs;
 mod wrapper;

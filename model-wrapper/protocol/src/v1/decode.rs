@@ -38,7 +38,8 @@ struct Body<'a> {
     inputs: Option<&'a RawValue>,
 }
 
-/// Decodes a V1 body by the metadata of the model that it is for.
+/// Decodes a V1 body by the metadata of the model that it is for. Optional inputs go with `inputs` alone: they are no rows of
+/// instances.
 pub fn decode(body: &[u8], model: &ModelMetadata, limits: &Limits) -> Result<V1Request, InferError> {
     let text = std::str::from_utf8(body).map_err(|error| {
         InferError::BadRequest(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
@@ -144,7 +145,7 @@ fn tensor(input: &TensorMetadata, text: &str, limits: &Limits) -> Result<Tensor,
 }
 
 fn known<'m>(name: &str, model: &'m ModelMetadata) -> Result<&'m TensorMetadata, InferError> {
-    model.inputs.iter().find(|input| input.name == name).ok_or_else(|| {
+    model.input(name).ok_or_else(|| {
         InferError::BadRequest(format!("unknown input '{name}': model '{}' takes {}", model.name, names(model)))
     })
 }

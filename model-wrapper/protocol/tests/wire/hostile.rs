@@ -60,6 +60,7 @@ fn model() -> ModelMetadata {
         platform: "fake_platform".into(),
         inputs: vec![tensor("a", DataType::Fp32, 2), tensor("b", DataType::Bytes, 1)],
         outputs: vec![tensor("o", DataType::Fp32, 2)],
+        optional_inputs: Vec::new(),
         properties: Vec::new(),
     }
 }

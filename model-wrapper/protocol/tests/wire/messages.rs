@@ -20,6 +20,7 @@ fn digits() -> ModelMetadata {
         platform: "fake_platform".into(),
         inputs: vec![input("x", DataType::Fp32, &[-1, 2])],
         outputs: vec![input("label", DataType::Int64, &[-1]), input("scores", DataType::Fp32, &[-1, 10])],
+        optional_inputs: Vec::new(),
         properties: Vec::new(),
     }
 }

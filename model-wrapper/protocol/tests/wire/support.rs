@@ -23,6 +23,7 @@ pub(crate) fn model(inputs: &[Tensor], outputs: &[Tensor]) -> ModelMetadata {
         platform: "fake_platform".into(),
         inputs: metadata(inputs),
         outputs: metadata(outputs),
+        optional_inputs: Vec::new(),
         properties: Vec::new(),
     }
 }

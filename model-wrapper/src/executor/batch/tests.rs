@@ -25,19 +25,21 @@ fn request(rows: usize) -> InferRequest {
 }
 
 fn picked(requests: &[InferRequest], max: usize) -> (Vec<usize>, usize) {
-    pick(requests.iter().map(|request| (request, rows(request))), max)
+    pick(requests.iter().map(|request| (request, rows(request, 1))), max)
 }
 
 #[test]
 fn rows_are_what_all_inputs_share() {
-    assert_eq!(rows(&request(3)), Some(3));
-    assert_eq!(rows(&request(0)), None);
-    assert_eq!(rows(&InferRequest::default()), None);
+    assert_eq!(rows(&request(3), 1), Some(3));
+    assert_eq!(rows(&request(0), 1), None);
+    assert_eq!(rows(&InferRequest::default(), 1), None);
     let scalar = InferRequest { inputs: vec![bytes("x", &[], &[1])], ..Default::default() };
-    assert_eq!(rows(&scalar), None);
+    assert_eq!(rows(&scalar, 1), None);
     let mixed =
         InferRequest { inputs: vec![bytes("x", &[2, 1], &[1, 1]), bytes("y", &[1, 1], &[1])], ..Default::default() };
-    assert_eq!(rows(&mixed), None);
+    assert_eq!(rows(&mixed, 2), None);
+    let twice = InferRequest { inputs: [request(3).inputs, request(3).inputs].concat(), ..InferRequest::default() };
+    assert_eq!((rows(&twice, 2), rows(&twice, 1)), (Some(3), None), "an optional input is no input of rows");
 }
 
 #[test]
@@ -94,6 +96,7 @@ fn a_fixed_first_dimension_is_an_obstacle() {
         platform: "p".into(),
         inputs: vec![tensor("x", input)],
         outputs: vec![tensor("y", output)],
+        optional_inputs: Vec::new(),
         properties: vec![],
     };
     assert_eq!(obstacle(&metadata(&[-1, 3], &[-1])), None);
