@@ -1,8 +1,10 @@
 //! Checks that the README says what the command line takes.
 
+use autoscaler_policy::Verdict;
+use autoscaler_policy::service::Evidence;
 use clap::{Arg, CommandFactory};
 
-use crate::admin::messages::{Evidence, Fit, Outcome};
+use crate::admin::messages::Outcome;
 use crate::cli::Cli;
 
 const README: &str = include_str!("../README.md");
@@ -51,8 +53,8 @@ fn every_option_stands_with_its_default() {
 
 #[test]
 fn words_of_the_json_are_listed() {
-    use {Evidence as E, Fit as F, Outcome as O};
-    let fits = [F::NoObjective, F::Unmeasured, F::WithinObjective, F::ObjectiveMissed, F::Overloaded];
+    use {Evidence as E, Outcome as O, Verdict as V};
+    let fits = [V::NoObjective, V::Unmeasured, V::WithinObjective, V::ObjectiveMissed, V::Overloaded];
     let fits = fits.map(|fit| serde_json::to_value(fit).unwrap());
     let evidence = [E::Measured, E::OtherSizes, E::OtherDevice, E::Prior].map(|it| serde_json::to_value(it).unwrap());
     let outcomes = [O::Sent, O::ColdStart, O::Held, O::Refused].map(|it| serde_json::to_value(it).unwrap());

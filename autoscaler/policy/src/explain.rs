@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_policy::Device;
+use serde::{Deserialize, Serialize};
 
 use crate::claim::ConditionReason;
 use crate::ids::{ModelKey, RevisionKey};
@@ -86,7 +87,8 @@ pub struct VariantExplanation {
 }
 
 /// What can be said of a model's plan and its objective.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// There is no objective.
     NoObjective,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gateway_policy::{Device, Moment, SizeBucket};
+use serde::{Deserialize, Serialize};
 
 /// Service time of a request, in seconds, to assume on a device until one is measured: what the gateway assumes. It is an order
 /// of magnitude, from which only the first replicas are planned.
@@ -36,7 +37,8 @@ impl Cell {
 }
 
 /// Where an estimate of a service time comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Evidence {
     /// Requests of this size on this device.
     Measured,

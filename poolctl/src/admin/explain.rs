@@ -1,13 +1,12 @@
 //! Why a model has its replicas, and what its next request would cost.
 
 use autoscaler::{ScaleExplanation, VariantScale};
+use autoscaler_policy::ModelKey;
 use autoscaler_policy::claim::ConditionReason;
-use autoscaler_policy::{ModelKey, Verdict, service};
 use gateway::{DeviceExplanation, ModelExplanation};
 
 use super::messages::{
-    Alternative, ColdPath, DeviceCost, Evidence, Explanation, Fit, ModelStatus, NextRequest, Outcome, PlanExplanation,
-    VariantPlan,
+    Alternative, ColdPath, DeviceCost, Explanation, ModelStatus, NextRequest, Outcome, PlanExplanation, VariantPlan,
 };
 use super::{Model, Parts, status};
 
@@ -41,13 +40,7 @@ fn plan(explanation: ScaleExplanation) -> PlanExplanation {
         stable_concurrency: explanation.stable_concurrency,
         panic_concurrency: explanation.panic_concurrency,
         panicking: explanation.panicking,
-        fit: match explanation.verdict {
-            Verdict::NoObjective => Fit::NoObjective,
-            Verdict::Unmeasured => Fit::Unmeasured,
-            Verdict::WithinObjective => Fit::WithinObjective,
-            Verdict::ObjectiveMissed => Fit::ObjectiveMissed,
-            Verdict::Overloaded => Fit::Overloaded,
-        },
+        fit: explanation.verdict,
         alternatives: explanation
             .alternatives
             .into_iter()
@@ -64,21 +57,18 @@ fn plan(explanation: ScaleExplanation) -> PlanExplanation {
 }
 
 fn variant(variant: VariantScale) -> VariantPlan {
+    // its key is NAMESPACE/NAME
+    let revision = variant.revision.rsplit('/').next().unwrap_or_default().to_owned();
     VariantPlan {
         device: variant.device.to_owned(),
-        revision: variant.revision,
+        revision,
         ready: variant.ready,
         desired: variant.desired,
         min: variant.min,
         max: variant.max,
         why: variant.why.as_str().to_owned(),
         service_ms: variant.service_time_ms,
-        evidence: match variant.evidence {
-            service::Evidence::Measured => Evidence::Measured,
-            service::Evidence::OtherSizes => Evidence::OtherSizes,
-            service::Evidence::OtherDevice => Evidence::OtherDevice,
-            service::Evidence::Prior => Evidence::Prior,
-        },
+        evidence: variant.evidence,
         target_concurrency: variant.target_concurrency,
         cost: variant.cost,
         obstacle: variant.unavailable.or_else(|| variant.obstacle.map(ConditionReason::as_str).map(str::to_owned)),

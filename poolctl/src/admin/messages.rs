@@ -1,5 +1,9 @@
 //! JSON of the admin API, written by `poolctl up` and read by the commands. Extend, do not rename: scripts read it too.
 
+use std::fmt;
+
+use autoscaler_policy::Verdict;
+use autoscaler_policy::service::Evidence;
 use poolctl_api::{ColdStart, Condition};
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +158,12 @@ pub enum ReplicaPhase {
     Exited,
 }
 
+impl fmt::Display for ReplicaPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// `GET /explain/NAMESPACE/MODEL?bytes=N`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -193,41 +203,11 @@ pub struct PlanExplanation {
     /// Whether a burst is under way: nothing is scaled down.
     pub panicking: bool,
     /// What can be said of the mix that was chosen and the objective.
-    pub fit: Fit,
+    pub fit: Verdict,
     /// Every mix of replicas that was weighed.
     pub alternatives: Vec<Alternative>,
     /// The variants.
     pub variants: Vec<VariantPlan>,
-}
-
-/// What can be said of a mix of replicas and its model's objective.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fit {
-    /// There is no objective.
-    NoObjective,
-    /// No request was measured on its devices: nothing.
-    Unmeasured,
-    /// It carries the load and keeps the objective.
-    WithinObjective,
-    /// It carries the load; no mix keeps the objective.
-    ObjectiveMissed,
-    /// It is all that there can be, and does not carry the load.
-    Overloaded,
-}
-
-/// Where a service time comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Evidence {
-    /// Requests of the sizes that there are, on this device.
-    Measured,
-    /// Requests of other sizes on this device.
-    OtherSizes,
-    /// Requests on the other device, scaled as devices usually differ.
-    OtherDevice,
-    /// No request: what is assumed of every model.
-    Prior,
 }
 
 /// A mix of replicas that was weighed.
@@ -252,7 +232,7 @@ pub struct Alternative {
 pub struct VariantPlan {
     /// cpu or gpu.
     pub device: String,
-    /// Its revision.
+    /// Name of its revision, as [`VariantStatus`] has it.
     pub revision: String,
     /// Replicas that serve.
     pub ready: u32,

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::admin::messages::{ColdPath, Evidence, Explanation, Fit, NextRequest, Outcome, PlanExplanation};
+use autoscaler_policy::Verdict;
+use autoscaler_policy::service::Evidence;
+
+use crate::admin::messages::{ColdPath, Explanation, NextRequest, Outcome, PlanExplanation};
 
 use super::status::models_table;
 use super::table::{Align, Table};
@@ -103,15 +106,17 @@ fn plan_text(text: &mut String, plan: &PlanExplanation) {
 fn objective(plan: &PlanExplanation) -> String {
     let Some(millis) = plan.objective_ms else {
         return match plan.fit {
-            Fit::Overloaded => "none; the plan is all there can be, and does not carry the load".to_owned(),
+            Verdict::Overloaded => "none; the plan is all there can be, and does not carry the load".to_owned(),
             _ => "none".to_owned(),
         };
     };
     let verdict = match plan.fit {
-        Fit::NoObjective | Fit::Unmeasured => "nothing was measured yet that would tell whether the plan keeps it",
-        Fit::WithinObjective => "the plan keeps it",
-        Fit::ObjectiveMissed => "the plan carries the load, but no mix keeps it",
-        Fit::Overloaded => "the plan is all there can be, and does not carry the load",
+        Verdict::NoObjective | Verdict::Unmeasured => {
+            "nothing was measured yet that would tell whether the plan keeps it"
+        }
+        Verdict::WithinObjective => "the plan keeps it",
+        Verdict::ObjectiveMissed => "the plan carries the load, but no mix keeps it",
+        Verdict::Overloaded => "the plan is all there can be, and does not carry the load",
     };
     format!("{millis:.0} ms per request; {verdict}")
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 use crate::admin::messages::{LatencyBucket, LatencyHistogram};
 
 /// The requests that came between two histograms of one model.
@@ -47,13 +49,12 @@ pub fn quantile(histogram: &LatencyHistogram, quantile: f64) -> Option<Quantile>
     })
 }
 
-impl Quantile {
-    /// The bound that was kept, in milliseconds, where one was.
-    #[must_use]
-    pub const fn at_most(self) -> Option<f64> {
+/// The bound that was kept, in milliseconds, and null where none was.
+impl Serialize for Quantile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::AtMost(millis) => Some(millis),
-            Self::Above(_) => None,
+            Self::AtMost(millis) => serializer.serialize_some(millis),
+            Self::Above(_) => serializer.serialize_none(),
         }
     }
 }
@@ -92,6 +93,8 @@ mod tests {
             [AtMost(0.2), AtMost(1000.0), Above(60000.0)].map(|it| it.to_string()),
             ["≤ 0.2", "≤ 1000", "> 60000"]
         );
+        let data = serde_json::to_value([Some(AtMost(0.2)), Some(Above(60000.0)), None]).unwrap();
+        assert_eq!(data, serde_json::json!([0.2, null, null]));
     }
 
     #[test]

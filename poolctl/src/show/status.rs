@@ -158,7 +158,7 @@ fn replicas_table(status: &Status) -> Table {
         table.row([
             replica.id.clone(),
             of.to_owned(),
-            word(replica.state).to_owned(),
+            replica.state.to_string(),
             or_dash(replica.pid),
             or_dash(replica.address.as_ref()),
             replica.in_flight.to_string(),
@@ -241,18 +241,6 @@ pub(super) fn cold_start(phases: &ColdStart) -> String {
 /// Twelve hexadecimal digits, as container tools show digests.
 fn short_digest(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().take(12).collect()
-}
-
-const fn word(phase: ReplicaPhase) -> &'static str {
-    match phase {
-        ReplicaPhase::Starting => "starting",
-        ReplicaPhase::Idle => "idle",
-        ReplicaPhase::Claimed => "claimed",
-        ReplicaPhase::Serving => "serving",
-        ReplicaPhase::Draining => "draining",
-        ReplicaPhase::Retired => "retired",
-        ReplicaPhase::Exited => "exited",
-    }
 }
 
 pub(super) fn or_dash(value: Option<impl fmt::Display>) -> String {

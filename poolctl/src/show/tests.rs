@@ -1,11 +1,13 @@
 use std::time::{Duration, SystemTime};
 
+use autoscaler_policy::Verdict;
+use autoscaler_policy::service::Evidence;
 use poolctl_api::{ColdStart, Condition, ConditionStatus};
 
 use super::*;
 use crate::admin::messages::{
-    Alternative, ColdPath, DeviceCost, Evidence, Explanation, Fit, LatencyBucket, LatencyHistogram, NextRequest,
-    Outcome, PlanExplanation, PoolStatus, ReplicaPhase, ReplicaStatus, VariantPlan, VariantStatus,
+    Alternative, ColdPath, DeviceCost, Explanation, LatencyBucket, LatencyHistogram, NextRequest, Outcome,
+    PlanExplanation, PoolStatus, ReplicaPhase, ReplicaStatus, VariantPlan, VariantStatus,
 };
 
 fn model(name: &str, namespace: &str) -> ModelStatus {
@@ -157,7 +159,7 @@ fn explanations_are_for_people() {
             stable_concurrency: 1.5,
             panic_concurrency: 2.0,
             panicking: true,
-            fit: Fit::WithinObjective,
+            fit: Verdict::WithinObjective,
             alternatives: vec![
                 Alternative { cpu: 1, gpu: 0, cost: 1.0, carries: true, chosen: true },
                 Alternative { cpu: 0, gpu: 1, cost: 12.0, carries: true, chosen: false },
@@ -233,7 +235,7 @@ fn explanations_are_for_people() {
 
     let mut unmeasured = explanation.clone();
     let plan = unmeasured.plan.as_mut().expect("a plan");
-    (plan.fit, plan.variants[0].evidence, plan.report_age_seconds) = (Fit::Unmeasured, Evidence::Prior, None);
+    (plan.fit, plan.variants[0].evidence, plan.report_age_seconds) = (Verdict::Unmeasured, Evidence::Prior, None);
     let text = explain::render(&unmeasured);
     for expected in [
         "  Demand: no gateway has reported yet\n",

@@ -26,14 +26,12 @@ pub(super) struct ModelRates {
     pub(super) in_flight: u32,
     /// Requests that wait for a replica now.
     pub(super) held: u32,
-    /// Bound in milliseconds that half of the interval's requests kept, from the gateway's histogram; absent where there were
-    /// none, or none is high enough.
-    pub(super) p50_le_ms: Option<f64>,
+    /// What half of the interval's requests kept, from the gateway's histogram; absent where there were none.
+    #[serde(rename = "p50LeMs")]
+    pub(super) p50: Option<Quantile>,
     /// The same of 99 in 100.
-    pub(super) p99_le_ms: Option<f64>,
-    /// The same two as they are shown.
-    #[serde(skip)]
-    pub(super) quantiles: [Option<Quantile>; 2],
+    #[serde(rename = "p99LeMs")]
+    pub(super) p99: Option<Quantile>,
     /// Its replicas, by device.
     pub(super) variants: Vec<VariantReplicas>,
 }
@@ -67,8 +65,6 @@ pub(super) fn rates(before: &Status, now: &Status, elapsed: Duration) -> Vec<Mod
 }
 
 fn of_model(model: &ModelStatus, interval: &LatencyHistogram, elapsed: Duration) -> ModelRates {
-    let quantiles = [0.5, 0.99].map(|share| latency::quantile(interval, share));
-    let [p50_le_ms, p99_le_ms] = quantiles.map(|quantile| quantile.and_then(Quantile::at_most));
     ModelRates {
         namespace: model.namespace.clone(),
         name: model.name.clone(),
@@ -76,9 +72,8 @@ fn of_model(model: &ModelStatus, interval: &LatencyHistogram, elapsed: Duration)
         requests_per_second: interval.count as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
         in_flight: model.in_flight,
         held: model.held,
-        p50_le_ms,
-        p99_le_ms,
-        quantiles,
+        p50: latency::quantile(interval, 0.5),
+        p99: latency::quantile(interval, 0.99),
         variants: model
             .variants
             .iter()
@@ -111,8 +106,8 @@ pub(super) fn render(rates: &[ModelRates], now: &Status) -> String {
             format!("{:.1}", model.requests_per_second),
             model.in_flight.to_string(),
             model.held.to_string(),
-            or_dash(model.quantiles[0]),
-            or_dash(model.quantiles[1]),
+            or_dash(model.p50),
+            or_dash(model.p99),
             replicas.collect::<Vec<_>>().join(", "),
         ]);
     }
