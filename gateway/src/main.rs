@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use gateway::config::{self, Config};
 use gateway::{Gateway, GatewaySettings};
-use poolctl_runtime::{Shutdown, admin, announce, telemetry};
+use poolctl_runtime::{Shutdown, admin, announce, descriptors, telemetry};
 
 // Small bodies and heads are allocated and freed at every request: glibc's allocator costs several times as much there.
 #[global_allocator]
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    descriptors::raise_limit();
     let shutdown = Shutdown::on_signals()?;
     let config = Config::read(&arguments.config).with_context(|| arguments.config.display().to_string())?;
     config.doubts().iter().for_each(|doubt| tracing::warn!("{doubt}"));

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use model_wrapper_admin::{AdminAddress, TokenVerifier};
-use poolctl_runtime::{Shutdown, announce, telemetry};
+use poolctl_runtime::{Shutdown, announce, descriptors, telemetry};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
@@ -161,7 +161,7 @@ impl Serve {
         if self.exit_on_stdin_close {
             end::when_stdin_closes()?;
         }
-        listen::raise_limit();
+        descriptors::raise_limit();
         let registry = Registry::new();
         let metrics = WrapperMetrics::register(&registry)?;
         let front_metrics = FrontMetrics::register(&registry)?;

@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use axum::Router;
 use model_wrapper_admin::AdminAddress;
 use poolctl_runtime::{Shutdown, announce};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
@@ -30,16 +29,6 @@ pub(crate) fn tcp(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener
         socket.listen(BACKLOG)
     };
     listen().with_context(|| format!("{flag} {address} cannot be listened on"))
-}
-
-/// Lets the process have as many descriptors as the system allows: shells and container runtimes give 1024 to programs that do
-/// not ask, since some cannot count further.
-pub(crate) fn raise_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
-    }
 }
 
 /// The admin port's listener.

@@ -29,11 +29,20 @@ pub enum ClientError {
     #[error(
         "nothing answers at {server}: {reason}. Is `poolctl up` running? Name its admin address with --server http://HOST:PORT"
     )]
-    NoAnswer {
+    Unreachable {
         /// The server.
         server: String,
         /// What went wrong.
         reason: String,
+    },
+    /// It listens, and says nothing.
+    #[error(
+        "{server} takes connections but gave no answer within {} s: it hangs or is overloaded, or is not the admin address of a running stack",
+        TIMEOUT.as_secs()
+    )]
+    Late {
+        /// The server.
+        server: String,
     },
     /// It said no.
     #[error("{0}")]
@@ -60,11 +69,13 @@ impl Client {
     /// # Errors
     /// `server` is not an `http://HOST:PORT`.
     pub fn new(server: &str) -> Result<Self, ClientError> {
-        let server = server.trim_end_matches('/');
-        let server = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
-        let refuse = || ClientError::Url(server.clone());
-        let uri: Uri = server.parse().map_err(|_| refuse())?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() || !matches!(uri.path(), "" | "/") {
+        let refuse = || ClientError::Url(server.to_owned());
+        let written = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+        let uri: Uri = written.parse().map_err(|_| refuse())?;
+        let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else { return Err(refuse()) };
+        let server = format!("http://{host}:{port}");
+        // nothing else may be in it: no path, no query, no password
+        if written.trim_end_matches('/') != server {
             return Err(refuse());
         }
         Ok(Self { http: HyperClient::builder(TokioExecutor::new()).build_http(), server })
@@ -91,17 +102,25 @@ impl Client {
         let request = Request::get(&uri).header(header::ACCEPT, "application/json").body(Empty::new());
         let request = request.map_err(|_| ClientError::Url(uri))?;
         let answer = async {
-            let response = self.http.request(request).await.map_err(|error| root_cause(&error))?;
+            let response = self.http.request(request).await.map_err(|error| {
+                let reason = root_cause(&error);
+                if error.is_connect() {
+                    ClientError::Unreachable { server: self.server.clone(), reason }
+                } else {
+                    self.unexpected(format!("it gave no answer: {reason}"))
+                }
+            })?;
             let status = response.status();
             // a gateway and a model server set it, the admin API does not
             let takes_predictions = response.headers().contains_key(REASON_HEADER);
             let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
-            Ok((status, takes_predictions, body.map_err(|error| error.to_string())?.to_bytes()))
+            let body =
+                body.map_err(|error| self.unexpected(format!("its answer broke off: {}", root_cause(&*error))))?;
+            Ok((status, takes_predictions, body.to_bytes()))
         };
         let answer = tokio::time::timeout(TIMEOUT, answer).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
         let (status, takes_predictions, body) =
-            answer.map_err(|reason| ClientError::NoAnswer { server: self.server.clone(), reason })?;
+            answer.unwrap_or_else(|_| Err(ClientError::Late { server: self.server.clone() }))?;
         if takes_predictions {
             return Err(self.unexpected(
                 "it is an address for predictions; the admin address is port 8081 unless --admin says another"

@@ -4,12 +4,17 @@
 mod tests;
 
 use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 /// The program that serves one model.
 const WRAPPER: &str = "model-wrapper";
+
+/// Bits of a file's mode.
+const ANYBODY_MAY_RUN: u32 = 0o111;
 
 /// The shared library that model servers load, and the variable that names it.
 pub(crate) const RUNTIME_LIBRARY: &str = "libonnxruntime.so";
@@ -18,13 +23,20 @@ pub(crate) const RUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
 /// The program that `named` names, else the one beside this program.
 ///
 /// # Errors
-/// It is not there; what to do about it.
+/// It is not there or is none; what to do about it.
 pub(crate) fn program(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     if let Some(path) = named {
-        if !path.is_file() {
+        let Ok(found) = fs::metadata(&path) else {
             bail!("the model server {} is not there: --wrapper (or KFERVING_WRAPPER) names it", path.display());
+        };
+        if !found.is_file() || found.permissions().mode() & ANYBODY_MAY_RUN == 0 {
+            bail!(
+                "the model server {} is no program that can be run: --wrapper (or KFERVING_WRAPPER) names it",
+                path.display()
+            );
         }
-        return Ok(path);
+        // one without a slash would be looked for in PATH
+        return std::path::absolute(&path).with_context(|| format!("{} has no absolute path", path.display()));
     }
     let beside = executable_directory()?.join(WRAPPER);
     if !beside.is_file() {

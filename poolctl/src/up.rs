@@ -9,7 +9,8 @@ mod stack;
 
 use std::io::{self, IsTerminal};
 
-use poolctl_runtime::{Shutdown, telemetry};
+use poolctl_image::Scratch;
+use poolctl_runtime::{Shutdown, descriptors, telemetry};
 
 use crate::cli::UpArgs;
 use console::Console;
@@ -26,8 +27,16 @@ pub fn run(arguments: UpArgs) -> anyhow::Result<()> {
         None => telemetry::init(),
     }
     let plan = preflight::check(arguments)?;
+    descriptors::raise_limit();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let shutdown = Shutdown::on_signals()?;
-        Stack::start(plan, &shutdown).await?.run(console, &shutdown).await
+        let scratch = Scratch::new();
+        let shutdown = {
+            let scratch = scratch.clone();
+            Shutdown::on_signals_or(move || {
+                scratch.give_up();
+                std::process::exit(Shutdown::INSISTED_EXIT_CODE);
+            })?
+        };
+        Stack::start(plan, &scratch, &shutdown).await?.run(console, &shutdown).await
     })
 }

@@ -1,8 +1,9 @@
-//! What every binary of the project does the same way: logs, time, shutdown, announced addresses, metrics and health.
+//! What every binary of the project does the same way: logs, time, descriptors, shutdown, announced addresses, metrics and health.
 
 pub mod admin;
 pub mod announce;
 mod clock;
+pub mod descriptors;
 pub mod lame_duck;
 mod shutdown;
 pub mod telemetry;

@@ -22,7 +22,7 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Exit status of a process that was told a second time to stop: 128 + SIGINT, as shells report it.
-    const INSISTED_EXIT_CODE: i32 = 130;
+    pub const INSISTED_EXIT_CODE: i32 = 130;
 
     /// One that only [`Shutdown::request`] triggers.
     #[must_use]
@@ -43,7 +43,7 @@ impl Shutdown {
     ///
     /// # Errors
     /// The signal handlers could not be installed.
-    pub fn on_signals_or(insisted: fn()) -> io::Result<Self> {
+    pub fn on_signals_or(insisted: impl Fn() + Send + 'static) -> io::Result<Self> {
         let shutdown = Self::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

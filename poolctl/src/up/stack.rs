@@ -12,9 +12,9 @@ use gateway::{DemandTarget, Gateway, GatewaySettings, Listeners};
 use gateway_policy::Device;
 use model_wrapper_admin::TokenSigner;
 use poolctl_cluster::{LocalCluster, LocalSettings};
+use poolctl_image::{Scratch, ScratchFolder};
 use poolctl_runtime::{Shutdown, announce};
 use prometheus::Registry;
-use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 
@@ -43,12 +43,12 @@ pub(super) struct Stack {
     /// Stops what must outlast the gateway: its last requests may still need a replica.
     control: Shutdown,
     /// Holds the demand socket; removed at the end.
-    _private: TempDir,
+    _private: ScratchFolder,
 }
 
 impl Stack {
     /// Binds the ports, looks at the models and starts the control plane. Requests are answered from [`Stack::run`] on.
-    pub(super) async fn start(plan: Plan, shutdown: &Shutdown) -> anyhow::Result<Self> {
+    pub(super) async fn start(plan: Plan, scratch: &Scratch, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let registry = Registry::new();
         let gateway =
             Gateway::new(GatewaySettings { namespace: plan.namespace.clone(), ..Default::default() }, &registry)?;
@@ -87,11 +87,14 @@ impl Stack {
         autoscaler.set_revisions(revisions.collect());
         gateway.set_models(catalog.entries.iter().map(|entry| entry.route(GENERATION)).collect());
 
-        let private =
-            tempfile::Builder::new().prefix("kferving-").tempdir().context("no private folder can be made")?;
+        let parent = std::env::temp_dir();
+        let private = scratch.folder(&parent).with_context(|| {
+            format!("no private folder can be made in {}: name another one with TMPDIR", parent.display())
+        })?;
         let socket = private.path().join("demand.sock");
-        let demand =
-            UnixListener::bind(&socket).with_context(|| format!("the socket {} cannot be made", socket.display()))?;
+        let demand = UnixListener::bind(&socket).with_context(|| {
+            format!("the socket {} cannot be made: name a folder with a short path with TMPDIR", socket.display())
+        })?;
         {
             let (autoscaler, control) = (autoscaler.clone(), control.clone());
             tokio::spawn(async move { autoscaler.run(control).await });
@@ -173,7 +176,10 @@ fn cannot_listen(address: SocketAddr, flag: &str, error: io::Error) -> anyhow::E
         io::ErrorKind::PermissionDenied => {
             format!("ports below 1024 are for root. Name another address with {flag} (port 0 takes a free one)")
         }
-        _ => format!("is another one running? Name another address with {flag} (port 0 takes a free one)"),
+        io::ErrorKind::AddrInUse => {
+            format!("is another one running? Name another address with {flag} (port 0 takes a free one)")
+        }
+        _ => format!("{flag} names it"),
     };
     anyhow::Error::new(error).context(format!("cannot listen on {address}: {what}"))
 }
@@ -209,8 +215,10 @@ fn autoscaler_settings(order: ClaimOrder) -> autoscaler::Settings {
 fn report(catalog: &Catalog) {
     for entry in &catalog.entries {
         let definition = &entry.definition;
+        // a model that is not ready says what one of its variants says too
+        let mut said = BTreeSet::new();
         for condition in entry.conditions(SystemTime::now()) {
-            if !condition.message.is_empty() {
+            if !condition.message.is_empty() && said.insert(condition.message.clone()) {
                 tracing::warn!(
                     model = format!("{}/{}", definition.namespace, definition.name),
                     condition = condition.type_,

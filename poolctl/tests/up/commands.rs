@@ -1,6 +1,7 @@
 //! The commands that look into a running stack.
 
 use std::fs;
+use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 
@@ -81,7 +82,8 @@ fn commands_show_the_running_stack() {
         (&explanation["nextRequest"]["outcome"], &explanation["nextRequest"]["chosen"]),
         (&json!("sent"), &json!("cpu"))
     );
-    assert_eq!(explanation["plan"]["variants"][0]["device"], "cpu");
+    let planned = &explanation["plan"]["variants"][0];
+    assert_eq!((&planned["device"], &planned["revision"]), (&json!("cpu"), &json!("digits-cpu-00001")));
     // what the gateway has measured is in its next report
     until("the request is measured", || {
         let plan = &explained(&["digits"])["plan"];
@@ -183,11 +185,61 @@ fn nothing_that_answers_is_an_error() {
             )
         );
     }
-    let output = run(&["status", "--server", "ftp://x"]);
-    assert_eq!(
-        (output.status.code(), stderr(&output).as_str()),
-        (Some(1), "poolctl: --server \"ftp://x\": expected http://HOST:PORT\n")
-    );
+}
+
+#[test]
+fn an_admin_address_is_a_host_and_a_port() {
+    let odd = [
+        "ftp://x",
+        "https://127.0.0.1:1",
+        "127.0.0.1",
+        "http://",
+        "",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:1/x",
+    ];
+    for server in odd.into_iter().chain(["http://127.0.0.1:1?x=1", "http://me:password@127.0.0.1:1"]) {
+        let output = run(&["status", "--server", server]);
+        let expected = format!("poolctl: --server {server:?}: expected http://HOST:PORT\n");
+        assert_eq!((output.status.code(), stderr(&output)), (Some(1), expected));
+    }
+    for server in ["127.0.0.1:1", "http://127.0.0.1:1/", "http://[::1]:1"] {
+        let said = stderr(&run(&["status", "--server", server]));
+        assert!(said.starts_with("poolctl: nothing answers at http://"), "{server}: {said}");
+    }
+}
+
+#[test]
+fn what_answers_oddly_is_said_to_be_no_running_stack() {
+    for (answer, said) in [
+        ("", "it gave no answer: connection closed before message completed"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", "it gave no answer: invalid HTTP version parsed"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", "its answer broke off: "),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "its answer cannot be read: missing field `models`"),
+        ("HTTP/1.1 301 Moved\r\ncontent-length: 0\r\n\r\n", "it answered 301 Moved Permanently"),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // a request fits into one segment
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let output = run(&["status", "--server", &server]);
+        answering.join().unwrap();
+        let expected = format!("poolctl: {server} is not the admin address of a running stack: {said}");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).starts_with(&expected), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = crate::stack::poolctl().arg("crds").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "poolctl: No space left on device (os error 28)\n");
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! How a stack ends, and what it leaves.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::stack::{Models, Stack, descendants, held_out, is_alive, until};
+use crate::stack::{Models, Stack, descendants, held_out, is_alive, poolctl, until};
 
 fn serving_stack() -> Stack {
     let models = Models::with_digits("");
@@ -62,6 +66,82 @@ fn sigkill_leaves_no_process() {
     stack.signal(Signal::KILL);
     assert_eq!(stack.wait().code(), None);
     until("no process is left", || processes.iter().all(|pid| !is_alive(*pid)));
+}
+
+#[test]
+fn no_end_leaves_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = Models::with_digits("");
+    let start = || {
+        let mut program = poolctl();
+        program.env("TMPDIR", folder.path());
+        Stack::start_with(program, &models, &["--pool", "0"])
+    };
+    let files = || fs::read_dir(folder.path()).unwrap().count();
+    let mut stack = start();
+    assert_eq!(files(), 1, "the private folder");
+    stack.signal(Signal::TERM);
+    stack.wait();
+    assert_eq!(files(), 0);
+
+    let mut stack = start();
+    let mut open = TcpStream::connect(stack.address).unwrap();
+    open.write_all(b"POST /v1/models/digits:predict HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{").unwrap();
+    stack.signal(Signal::TERM);
+    until("it takes no new connection", || TcpStream::connect(stack.address).is_err());
+    std::thread::sleep(Duration::from_millis(400));
+    stack.signal(Signal::TERM);
+    assert_eq!(stack.wait().code(), Some(130));
+    assert_eq!(files(), 0);
+
+    // what one that was killed left goes with the next, and what belongs to one that runs stays
+    let (mut killed, running) = (start(), start());
+    killed.signal(Signal::KILL);
+    killed.wait();
+    assert_eq!(files(), 2);
+    let mut next = start();
+    assert_eq!(files(), 2);
+    next.signal(Signal::TERM);
+    next.wait();
+    assert_eq!(files(), 1);
+    drop(running);
+}
+
+#[test]
+fn clients_of_the_admin_address_keep_no_stack_from_stopping() {
+    let mut stack = serving_stack();
+    let mut open: Vec<_> = (0..100).map(|_| TcpStream::connect(stack.admin).unwrap()).collect();
+    for stream in &mut open[90..] {
+        stream.write_all(b"GET /status HTTP/1.1\r\n").unwrap();
+    }
+    assert_eq!(stack.pool()["idle"], 2, "it is still asked by others");
+    stack.signal(Signal::TERM);
+    assert_eq!(stack.wait().code(), Some(0));
+}
+
+#[test]
+fn it_may_have_as_many_descriptors_as_the_system_allows() {
+    let models = Models::with_digits("");
+    let real = poolctl();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 200; exec \"$0\" \"$@\""]).arg(real.get_program());
+    shell.envs(real.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("KFERVING_WRAPPER");
+    let stack = Stack::start_with(shell, &models, &["--pool", "0"]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", stack.pid())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let values: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(values[0], values[1], "{line}");
+}
+
+#[test]
+fn a_model_server_may_be_named_from_here() {
+    let models = Models::with_digits("");
+    let wrapper = Path::new(env!("CARGO_BIN_EXE_poolctl")).with_file_name("model-wrapper");
+    symlink(wrapper, models.path().join("server")).unwrap();
+    let mut program = poolctl();
+    program.current_dir(models.path());
+    let stack = Stack::start_with(program, &models, &["--pool", "1", "--wrapper", "server"]);
+    assert_eq!(stack.pool()["idle"], 1);
 }
 
 #[test]

@@ -79,7 +79,12 @@ pub(crate) struct Answer {
 
 impl Stack {
     pub(crate) fn start(models: &Models, arguments: &[&str]) -> Self {
-        let mut child = poolctl()
+        Self::start_with(poolctl(), models, arguments)
+    }
+
+    /// Starts what `program` runs.
+    pub(crate) fn start_with(mut program: Command, models: &Models, arguments: &[&str]) -> Self {
+        let mut child = program
             .args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--models"])
             .arg(models.path())
             .args(arguments)

@@ -43,3 +43,15 @@ fn a_missing_model_server_is_named() {
     let said = refused(arguments(Some(directory.path().to_owned()), Some(PathBuf::from("/nonexistent/mw"))));
     assert_eq!(said, "the model server /nonexistent/mw is not there: --wrapper (or KFERVING_WRAPPER) names it");
 }
+
+#[test]
+fn a_model_server_that_cannot_be_run_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().join("notes.txt");
+    fs::write(&text, "not a program").unwrap();
+    for path in [directory.path(), &text] {
+        let said = refused(arguments(Some(directory.path().to_owned()), Some(path.to_owned())));
+        let expected = "is no program that can be run: --wrapper (or KFERVING_WRAPPER) names it";
+        assert_eq!(said, format!("the model server {} {expected}", path.display()));
+    }
+}
