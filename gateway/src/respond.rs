@@ -1,7 +1,7 @@
 //! Answers that the gateway makes itself.
 
 use bytes::Bytes;
-use gateway_policy::REASON_HEADER;
+use gateway_policy::{REASON_HEADER, REVISION_HEADER};
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
@@ -16,7 +16,7 @@ pub(crate) const DEVICE: HeaderName = HeaderName::from_static("kferving-device")
 /// The replica that served.
 pub(crate) const REPLICA: HeaderName = HeaderName::from_static("kferving-replica");
 /// What a replica must hold to serve the request: `NAMESPACE/REVISION@sha256:HEX`.
-pub(crate) const REVISION: HeaderName = HeaderName::from_static("kferving-revision");
+pub(crate) const REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 /// The W3C header of the phases.
 pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 

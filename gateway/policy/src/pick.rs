@@ -32,10 +32,7 @@ impl<R> Clone for Class<'_, R> {
 
 impl<R> Copy for Class<'_, R> {}
 
-/// The header of an answer that says why: of a success why this device served it ([`Reason`]), of a failure its cause.
-pub const REASON_HEADER: &str = "kferving-reason";
-
-/// Why a device served a request: the values of [`REASON_HEADER`] of a success.
+/// Why a device served a request: the values of [`crate::REASON_HEADER`] of a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Only one class had a replica with a free slot.

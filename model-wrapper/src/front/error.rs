@@ -1,13 +1,11 @@
 //! The one way from an error to HTTP, and the one to gRPC.
 
+use gateway_policy::REASON_HEADER;
 use http::{HeaderValue, Response, StatusCode, header};
 use model_wrapper_protocol::InferError;
 use tonic::Code;
 
 use super::{body::FrontBody, route::NoRoute};
-
-/// Why; a header of responses and a label of metrics.
-pub(super) const REASON: &str = "kferving-reason";
 
 /// Seconds after which a caller that got 503 may come again: a run's length more than a load's.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -89,13 +87,13 @@ pub(super) fn no_route(error: NoRoute) -> Response<FrontBody> {
 /// The gRPC status of a request that failed.
 pub(super) fn grpc_status(error: &InferError) -> tonic::Status {
     let mut status = tonic::Status::new(code(error), text(error));
-    status.metadata_mut().insert(REASON, tonic::metadata::MetadataValue::from_static(error.reason()));
+    status.metadata_mut().insert(REASON_HEADER, tonic::metadata::MetadataValue::from_static(error.reason()));
     status
 }
 
 fn refusal(status: StatusCode, message: &str, reason: &'static str) -> Response<FrontBody> {
     let mut response = super::respond::json(status, &serde_json::json!({ "error": message }));
-    response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
+    response.headers_mut().insert(REASON_HEADER, HeaderValue::from_static(reason));
     response
 }
 
@@ -144,7 +142,11 @@ mod tests {
             assert_eq!(code(&error), expected, "{error}");
             let http = response(&error);
             let grpc = grpc_status(&error);
-            assert_eq!(http.headers()[REASON].as_bytes(), grpc.metadata().get(REASON).unwrap().as_bytes(), "{error}");
+            assert_eq!(
+                http.headers()[REASON_HEADER].as_bytes(),
+                grpc.metadata().get(REASON_HEADER).unwrap().as_bytes(),
+                "{error}"
+            );
             assert_eq!(http.headers().contains_key(header::RETRY_AFTER), status(&error).as_u16() == 503, "{error}");
         }
     }

@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
+use gateway_policy::REASON_HEADER;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -32,7 +33,7 @@ use super::{
     body::{FrontBody, Place},
     catalogue::{self, EXTENSIONS, SERVER_NAME, SERVER_VERSION},
     deadline,
-    error::{REASON, grpc_status, text},
+    error::{grpc_status, text},
     infer::{check_target, identity},
     metrics::{FrontMetrics, Protocol},
     respond::server_timing,
@@ -184,7 +185,7 @@ fn failure(headers: &HeaderMap) -> Option<String> {
     if headers.get("grpc-status").is_none_or(|status| status.as_bytes() == b"0") {
         return None;
     }
-    let reason = headers.get(REASON).and_then(|reason| reason.to_str().ok());
+    let reason = headers.get(REASON_HEADER).and_then(|reason| reason.to_str().ok());
     Some(reason.unwrap_or("bad-request").to_owned())
 }
 
@@ -203,7 +204,7 @@ fn unsupported_encoding(response: &mut Response<tonic::body::Body>) {
     let unimplemented = headers.get("grpc-status").is_some_and(|status| status.as_bytes() == b"12");
     if unimplemented && headers.contains_key("grpc-accept-encoding") {
         let reason = InferError::UnsupportedEncoding(String::new()).reason();
-        headers.insert(REASON, http::HeaderValue::from_static(reason));
+        headers.insert(REASON_HEADER, http::HeaderValue::from_static(reason));
     }
 }
 

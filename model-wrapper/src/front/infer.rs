@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gateway_policy::REVISION_HEADER;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use model_wrapper_protocol::{
@@ -17,9 +18,6 @@ use super::{
     route::Target,
 };
 use crate::serving::{ServedModel, Serving, Timings};
-
-/// The revision that the gateway means, `NAMESPACE/REVISION@DIGEST`.
-const REVISION: &str = "kferving-revision";
 
 /// What a body is read as.
 #[derive(Clone, Copy)]
@@ -56,9 +54,9 @@ pub(super) fn admit(
 
 /// The revision that the request is for, where it says one.
 pub(super) fn identity(headers: &HeaderMap) -> Result<Option<&str>, InferError> {
-    let text = headers.get(REVISION).map(|value| value.to_str());
+    let text = headers.get(REVISION_HEADER).map(|value| value.to_str());
     text.transpose().map_err(|_| {
-        InferError::BadRequest(format!("{REVISION}: expected NAMESPACE/REVISION@DIGEST, got what is no text"))
+        InferError::BadRequest(format!("{REVISION_HEADER}: expected NAMESPACE/REVISION@DIGEST, got what is no text"))
     })
 }
 
