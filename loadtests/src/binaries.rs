@@ -31,6 +31,12 @@ pub struct Gateway {
 }
 
 impl Binaries {
+    /// Whether any was named on the command line.
+    pub fn are_given(&self) -> bool {
+        let Self { poolctl, wrapper: Wrapper { path } } = self;
+        poolctl.is_some() || path.is_some()
+    }
+
     /// `poolctl`
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::affinity::{self, Core};
 use crate::http1::{Connection, Keep};
 use crate::record::Recorder;
 
-/// What a closed loop does. Each connection asks at least once.
+/// Where a closed loop's load comes from and goes to.
 #[derive(Clone, Debug)]
 pub struct ClosedLoop {
     /// Server.
@@ -24,8 +24,6 @@ pub struct ClosedLoop {
     pub request: Bytes,
     /// Connections.
     pub concurrency: usize,
-    /// How long.
-    pub duration: Duration,
     /// The core that the load comes from; `None` for any.
     pub core: Option<Core>,
 }
@@ -40,16 +38,26 @@ pub struct Load {
 }
 
 impl ClosedLoop {
-    /// Runs on one thread of its own, so that it can be pinned and pays for no work stealing.
+    /// Runs for so long, on one thread of its own, so that it can be pinned and pays for no work stealing. Each connection asks
+    /// at least once.
     ///
     /// # Errors
     /// The thread could not be started or pinned, or a connection could not be opened.
-    pub async fn run(self) -> anyhow::Result<Load> {
+    pub async fn run(self, duration: Duration) -> anyhow::Result<Load> {
         on_a_thread(self.core, move || async move {
-            let connections = open(self.addr, self.concurrency).await?;
-            self.drive_all(connections, self.duration).await
+            let connections = self.open().await?;
+            self.drive_all(connections, duration).await
         })
         .await
+    }
+
+    /// Opens its connections.
+    pub(crate) async fn open(&self) -> anyhow::Result<Vec<Connection>> {
+        let mut connections = Vec::with_capacity(self.concurrency);
+        for _ in 0..self.concurrency {
+            connections.push(Connection::open(self.addr).await.with_context(|| self.addr.to_string())?);
+        }
+        Ok(connections)
     }
 
     /// Drives connections for a while.
@@ -65,15 +73,6 @@ impl ClosedLoop {
         }
         Ok(Load { recorder, elapsed: start.elapsed() })
     }
-}
-
-/// Opens so many connections.
-pub(crate) async fn open(addr: SocketAddr, concurrency: usize) -> anyhow::Result<Vec<Connection>> {
-    let mut connections = Vec::with_capacity(concurrency);
-    for _ in 0..concurrency {
-        connections.push(Connection::open(addr).await.with_context(|| addr.to_string())?);
-    }
-    Ok(connections)
 }
 
 /// Does work on a thread and a runtime of its own, pinned to `core` where one is given.

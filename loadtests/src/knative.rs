@@ -9,5 +9,5 @@ mod pods;
 pub mod timeline;
 
 pub use cluster::{Cluster, ServiceSpec};
-pub use image::provide;
+pub use image::make as make_image;
 pub use pods::Pods;

@@ -87,6 +87,9 @@ pub enum Standing {
     Held,
     /// What was seen does not keep it.
     Failed,
+    /// It was measured, but not closely enough: the bound lies within the figure's confidence, and the next run may fall on
+    /// either side of it.
+    Undecided,
     /// Nothing was measured that could keep it or not.
     Unseen,
 }
@@ -96,6 +99,35 @@ impl Standing {
     #[must_use]
     pub const fn over(self, samples: u64) -> Self {
         if samples == 0 { Self::Unseen } else { self }
+    }
+
+    /// Of a figure that is to be at most `bound` and lies, with confidence, between `low` and `high`.
+    #[must_use]
+    pub fn at_most(bound: f64, (low, high): (f64, f64)) -> Self {
+        if high <= bound {
+            Self::Held
+        } else if low > bound {
+            Self::Failed
+        } else {
+            Self::Undecided
+        }
+    }
+
+    /// Of a figure that is to be at least `bound` and lies, with confidence, between `low` and `high`.
+    #[must_use]
+    pub fn at_least(bound: f64, (low, high): (f64, f64)) -> Self {
+        Self::at_most(-bound, (-high, -low))
+    }
+
+    /// Of two conditions that are both to hold.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        for worse in [Self::Unseen, Self::Failed, Self::Undecided] {
+            if self == worse || other == worse {
+                return worse;
+            }
+        }
+        Self::Held
     }
 }
 
@@ -145,6 +177,7 @@ impl Verdict {
         match (self.standing, self.kind) {
             (Standing::Held, _) => "held",
             (Standing::Unseen, _) => "unseen",
+            (Standing::Undecided, _) => "undecided",
             (Standing::Failed, Kind::Promise) => "broken",
             (Standing::Failed, Kind::Budget) => "missed",
         }
@@ -236,6 +269,22 @@ fn rfc3339(time: SystemTime) -> String {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_bound_within_the_confidence_decides_nothing() {
+        let standings = [(0.9, 1.0), (0.9, 1.1), (1.01, 1.1)].map(|interval| Standing::at_most(1.0, interval));
+        assert_eq!(standings, [Standing::Held, Standing::Undecided, Standing::Failed]);
+        let standings = [(0.97, 0.98), (0.96, 0.98), (0.95, 0.96)].map(|interval| Standing::at_least(0.97, interval));
+        assert_eq!(standings, [Standing::Held, Standing::Undecided, Standing::Failed]);
+    }
+
+    #[test]
+    fn two_conditions_stand_as_the_worse_of_them() {
+        assert_eq!(Standing::Held.and(Standing::Held), Standing::Held);
+        assert_eq!(Standing::Held.and(Standing::Undecided), Standing::Undecided);
+        assert_eq!(Standing::Failed.and(Standing::Undecided), Standing::Failed);
+        assert_eq!(Standing::Failed.and(Standing::Unseen), Standing::Unseen);
+    }
 
     #[test]
     fn times_are_written_as_people_read_them() {

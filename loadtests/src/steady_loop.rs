@@ -4,19 +4,16 @@
 //! short measurement would be spoiled by its ends, where connections are idle: so it begins and ends with an answer, while
 //! all the other connections wait for theirs.
 
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::affinity::Core;
-use crate::closed_loop::{self, Ended};
+use crate::closed_loop::{self, ClosedLoop, Ended};
 use crate::http1::Connection;
 use crate::proc_stats::{self, Usage};
 use crate::record::Recorder;
@@ -25,21 +22,6 @@ use crate::record::Recorder;
 #[derive(Debug)]
 pub struct SteadyLoop {
     asks: mpsc::Sender<Ask>,
-}
-
-/// Where the load comes from and goes to.
-#[derive(Clone, Debug)]
-pub struct Load {
-    /// Server.
-    pub addr: SocketAddr,
-    /// Its process, whose processor time is taken, that of its present children included.
-    pub pid: u32,
-    /// Head and body of every request.
-    pub request: Bytes,
-    /// Connections.
-    pub concurrency: usize,
-    /// The core that the load comes from; `None` for any.
-    pub core: Option<Core>,
 }
 
 /// What was seen from one answer to another.
@@ -78,21 +60,21 @@ struct Edge {
 }
 
 impl SteadyLoop {
-    /// Opens the connections.
+    /// Opens the connections. `pid` is the server, whose processor time is taken, that of its present children included.
     ///
     /// # Errors
     /// The thread could not be started or pinned, or a connection could not be opened.
-    pub async fn open(load: Load) -> anyhow::Result<Self> {
+    pub async fn open(load: ClosedLoop, pid: u32) -> anyhow::Result<Self> {
         let (asks, asked) = mpsc::channel(1);
         let (open, opened) = oneshot::channel();
         tokio::spawn(closed_loop::on_a_thread(load.core, move || async move {
-            let (connections, outcome) = match closed_loop::open(load.addr, load.concurrency).await {
+            let (connections, outcome) = match load.open().await {
                 Ok(connections) => (connections, Ok(())),
                 Err(error) => (Vec::new(), Err(error)),
             };
             // Whoever asked may not wait any more: then no measurement is asked for either.
             let _ = open.send(outcome);
-            serve(&load, connections, asked).await;
+            serve(&load, pid, connections, asked).await;
             Ok(())
         }));
         opened.await.context("the load thread did not start")??;
@@ -111,18 +93,19 @@ impl SteadyLoop {
     }
 }
 
-async fn serve(load: &Load, connections: Vec<Connection>, mut asked: mpsc::Receiver<Ask>) {
-    let children = proc_stats::descendants(load.pid);
+async fn serve(load: &ClosedLoop, pid: u32, connections: Vec<Connection>, mut asked: mpsc::Receiver<Ask>) {
+    let children = proc_stats::descendants(pid);
     let mut connections: Vec<_> = connections.into_iter().map(Some).collect();
     while let Some(Ask { length, answer }) = asked.recv().await {
-        let measured = measure(load, &children, &mut connections, length).await;
+        let measured = measure(load, pid, &children, &mut connections, length).await;
         // The scenario may have been given up.
         let _ = answer.send(measured);
     }
 }
 
 async fn measure(
-    load: &Load,
+    load: &ClosedLoop,
+    pid: u32,
     children: &[u32],
     connections: &mut Vec<Option<Connection>>,
     length: Duration,
@@ -134,7 +117,7 @@ async fn measure(
         loops.spawn(async move {
             loop {
                 let ended = closed_loop::ask(&mut connection, load.addr, &load.request).await;
-                let look = || proc_stats::usage_with(load.pid, &children);
+                let look = || proc_stats::usage_with(pid, &children);
                 if window.lock().count(&ended, Instant::now(), look)?.is_break() {
                     return anyhow::Ok(connection);
                 }
@@ -218,8 +201,8 @@ mod tests {
     async fn measurements_share_their_connections() {
         let server = FakeServer::start().await;
         let (addr, request) = (server.addr, http1::get("h", "/"));
-        let load = Load { addr, pid: std::process::id(), request, concurrency: 4, core: None };
-        let load = SteadyLoop::open(load).await.unwrap();
+        let load = ClosedLoop { addr, request, concurrency: 4, core: None };
+        let load = SteadyLoop::open(load, std::process::id()).await.unwrap();
         for _ in 0..3 {
             let measured = load.measure(Duration::from_millis(50)).await.unwrap();
             assert!(measured.recorder.errors.is_empty(), "{:?}", measured.recorder.errors);
@@ -233,8 +216,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         drop(listener);
-        let load = Load { addr, pid: std::process::id(), request: http1::get("h", "/"), concurrency: 1, core: None };
-        let error = format!("{:#}", SteadyLoop::open(load).await.unwrap_err());
+        let load = ClosedLoop { addr, request: http1::get("h", "/"), concurrency: 1, core: None };
+        let error = format!("{:#}", SteadyLoop::open(load, std::process::id()).await.unwrap_err());
         assert!(error.contains(&addr.to_string()), "{error}");
     }
 }

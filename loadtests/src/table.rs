@@ -17,7 +17,7 @@ pub fn render(report: &Report) -> String {
     }
     for verdict in &report.verdicts {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{:<6} {}: {}", verdict.word(), verdict.promise, verdict.seen);
+        let _ = writeln!(text, "{:<9} {}: {}", verdict.word(), verdict.promise, verdict.seen);
     }
     text
 }

@@ -252,6 +252,23 @@ fn measuring_nothing_is_refused() {
 }
 
 #[test]
+fn an_option_of_another_target_is_refused() {
+    let knative = ["cold-start", "--target", "knative"];
+    let with_image = [&knative[..], &["--image", "registry.example/m:v1"]].concat();
+    for (target, option) in [
+        (&knative[..], ["--pools", "1"]),
+        (&knative, ["--order", "sequential"]),
+        (&with_image, ["--wrapper", "model-wrapper"]),
+        (&with_image, ["--poolctl", "poolctl"]),
+        (&["cold-start"], ["--image", "registry.example/m:v1"]),
+    ] {
+        let arguments = [target, &option[..]].concat();
+        let text = refusal(&arguments);
+        assert!(text.contains(option[0]) || text.contains("--target knative"), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
 fn a_result_that_cannot_be_written_is_told_before_anything_is_started() {
     for kind in ["--json", "--html"] {
         // Starting something would fail too, with another message.

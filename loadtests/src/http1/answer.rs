@@ -80,7 +80,7 @@ impl Head {
                     &mut head.labels.server_timing
                 } else if name.eq_ignore_ascii_case("kferving-replica") {
                     &mut head.labels.replica
-                } else if name.eq_ignore_ascii_case("kferving-reason") {
+                } else if name.eq_ignore_ascii_case(gateway_policy::REASON_HEADER) {
                     &mut head.labels.reason
                 } else {
                     continue;

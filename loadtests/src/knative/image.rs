@@ -14,14 +14,11 @@ const CONTAINERD: &str = "CONTAINERD_ADDRESS";
 /// own copy is taken.
 const MADE: &str = "dev.local/loadtest-model:v1";
 
-/// The image to use: the one given, or one made of the product's own binaries and the model, and imported into this node.
+/// The name of an image that is made here, of the product's own binaries and the model, and imported into this node.
 ///
 /// # Errors
-/// None is given and this is not a shell on the node, or it cannot be made.
-pub fn provide(given: Option<&str>, binaries: &Binaries, model_file: &Path) -> anyhow::Result<String> {
-    if let Some(image) = given {
-        return Ok(image.to_owned());
-    }
+/// This is not a shell on the node, or it cannot be made.
+pub fn make(binaries: &Binaries, model_file: &Path) -> anyhow::Result<String> {
     if std::env::var_os(CONTAINERD).is_none() {
         bail!(
             "which image? Run inside the cluster of this machine (e2e/enter loadtest …), where it is made and imported, or make \

@@ -202,10 +202,10 @@ async fn measure(
 ) -> anyhow::Result<()> {
     let request: Bytes =
         http1::post("echo.default.localhost", "/v2/models/echo/infer", &[], &vec![b'x'; case.body_bytes]);
-    let load = ClosedLoop { addr: subject.addr, request, concurrency: case.concurrency, duration, core: Some(core) };
-    ClosedLoop { duration: WARM_UP.min(duration), ..load.clone() }.run().await?;
+    let load = ClosedLoop { addr: subject.addr, request, concurrency: case.concurrency, core: Some(core) };
+    load.clone().run(WARM_UP.min(duration)).await?;
     let before = proc_stats::usage(subject.process.pid())?;
-    let load = load.run().await?;
+    let load = load.run(duration).await?;
     let after = proc_stats::usage(subject.process.pid())?;
     let requests = load.recorder.ended().max(1) as f64;
     measured.rounds.push(Round {

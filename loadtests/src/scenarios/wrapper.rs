@@ -15,6 +15,7 @@ use super::{Findings, Length, count};
 use crate::affinity::{self, Split};
 use crate::bare::BareLoop;
 use crate::binaries;
+use crate::closed_loop::ClosedLoop;
 use crate::inference::{Encoding, Inference};
 use crate::plot::{Bar, Bars, Plot, Unit};
 use crate::process::Process;
@@ -22,7 +23,7 @@ use crate::progress::Progress;
 use crate::record::Recorder;
 use crate::report::{Report, Series};
 use crate::rounds::{self, median};
-use crate::steady_loop::{Load, SteadyLoop};
+use crate::steady_loop::SteadyLoop;
 
 /// How long a server may take until it is ready: Python's imports on a busy machine.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -154,16 +155,15 @@ async fn one_model(
     for server in &servers {
         report.command(server.process.command_line());
         for &encoding in &args.encodings {
-            let load = Load {
+            let load = ClosedLoop {
                 addr: server.addr,
-                pid: server.process.pid(),
                 request: inference.request(&server.addr.to_string(), encoding, &[]),
                 concurrency: judge::concurrency(model),
                 core: Some(split.load),
             };
             ways.push((
                 format!("{} {}", server.name, judge::name(encoding)),
-                Way::Served(SteadyLoop::open(load).await?),
+                Way::Served(SteadyLoop::open(load, server.process.pid()).await?),
             ));
         }
     }

@@ -56,7 +56,7 @@ const SERIES: &str = "knative";
 // clap names a group after the type, and the scenario's own options are `Args` too.
 #[group(id = "knative")]
 pub struct Args {
-    /// Image that the Services run, with the model in it; inside e2e/enter one is made of --model-file and imported
+    /// Image that the Services run, with a model of --model-file's name; inside e2e/enter one is made of that and imported
     #[arg(long, value_name = "REFERENCE")]
     pub image: Option<String>,
     /// Services that take turns [default: 15]
@@ -101,8 +101,16 @@ struct Stage {
 /// The cluster is not usable, or a Service does not reach the state that a sample starts from.
 pub(super) async fn run(args: &Args, samples: usize, options: &StackOptions) -> anyhow::Result<Findings> {
     let services = args.services.unwrap_or(if options.length.quick { 2 } else { SERVICES });
-    let model_file = options.model_file()?;
-    let image = knative::provide(args.image.as_deref(), &options.binaries, model_file)?;
+    let image = match &args.image {
+        Some(image) => {
+            ensure!(
+                !options.binaries.are_given(),
+                "--image has its model server in it: leave out --poolctl and --wrapper, of which one is made without --image"
+            );
+            image.clone()
+        }
+        None => knative::make_image(&options.binaries, options.model_file()?)?,
+    };
     let spec = ServiceSpec {
         image,
         cpu: args.cpu.clone().unwrap_or_else(|| CPU.to_owned()),

@@ -34,7 +34,7 @@ pub(super) fn compare(results: &Results, report: &mut Report) {
         report.ratio(format!("throughput_gateway_to_{RIVAL}_{label}"), throughput.median);
         report.verdicts.push(Verdict::budget(
             format!("{case}: added p50 and CPU per request at most {RIVAL}'s"),
-            Standing::from(added.median <= 1.0 && cpu.median <= 1.0).over(samples),
+            Standing::at_most(1.0, added.confidence).and(Standing::at_most(1.0, cpu.confidence)).over(samples),
             format!("added p50 {added}, CPU {cpu}"),
         ));
     }

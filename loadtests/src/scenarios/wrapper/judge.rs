@@ -78,7 +78,7 @@ fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Repo
         } else if encoding == "binary" {
             report.verdicts.push(Verdict::budget(
                 format!("{model} {encoding}: at least {:.0} % of the bare loop", BUDGET_SHARE * 100.0),
-                Standing::from(share >= BUDGET_SHARE).over(samples),
+                Standing::at_least(BUDGET_SHARE, confidence(&shares)).over(samples),
                 format!(
                     "{} (half of the rounds {}; the median's 95 % confidence {}); {} of the processor time is the bare run's",
                     percent(share),

@@ -11,7 +11,7 @@ pub(super) fn compare(all: &[Seen], report: &mut Report) {
         report.verdicts.push(Verdict::promise(
             format!("pool {pool}: every request is answered with 200"),
             Standing::from(failed == 0 && seen.all.ended() == seen.sent as u64).over(seen.sent as u64),
-            format!("{} of {}, {:?}", seen.all.latency.count(), seen.sent, seen.all.errors),
+            format!("{} of {}, {failed} with another end", seen.all.latency.count(), seen.sent),
         ));
         report.ratio(format!("hit_rate_pool_{pool}"), seen.claims.hit_rate());
         report.ratio(format!("cold_share_pool_{pool}"), seen.cold.ended() as f64 / seen.sent.max(1) as f64);
