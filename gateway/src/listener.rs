@@ -97,8 +97,8 @@ fn shared_socket(addr: SocketAddr, stall: Duration) -> io::Result<TcpListener> {
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, true)?;
-    // Accepted connections inherit it: it costs none of them anything. 0 would leave it to the system.
-    let stall = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX).max(1);
+    // Accepted connections inherit it: it costs none of them anything. 0 would leave it to the system, whose type is signed.
+    let stall = stall.as_millis().clamp(1, i32::MAX as u128) as u32;
     sockopt::set_tcp_user_timeout(&socket, stall)?;
     rustix::net::bind(&socket, &addr)?;
     rustix::net::listen(&socket, BACKLOG)?;
@@ -199,7 +199,7 @@ fn admit(
     connections: &TaskTracker,
 ) {
     let metrics = &worker.inner.metrics;
-    if metrics.connections.get() >= worker.inner.settings.limits.max_connections as i64 {
+    if metrics.connections.get() >= i64::try_from(worker.inner.settings.limits.max_connections).unwrap_or(i64::MAX) {
         metrics.connections_refused.inc();
         return;
     }
