@@ -6,6 +6,7 @@
 //! swept.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -85,7 +86,10 @@ impl Scratch {
         let ((folder, lock), entry) = self.begin(|| {
             let folder = settings().permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
             let path = folder.path().to_owned();
-            let lock = File::open(&path)?;
+            let lock = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
+            };
             Ok(hold(&lock, &path)?.then_some(((folder, lock), path)))
         })?;
         Ok(ScratchFolder { folder, _lock: lock, _entry: entry })
@@ -122,9 +126,7 @@ impl Scratch {
 pub(crate) fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let random = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-        let is_ours = random.is_some_and(|random| random.len() == RANDOM_CHARACTERS);
+        let is_ours = is_partial(&entry.file_name());
         // a link is not followed, a pipe not waited for
         let is_kind = entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_dir());
         if !is_ours || !is_kind {
@@ -137,6 +139,12 @@ pub(crate) fn sweep(folder: &Path) {
             remove(&path);
         }
     }
+}
+
+/// Whether that is the name of something that is not complete.
+pub(crate) fn is_partial(name: &OsStr) -> bool {
+    let random = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+    random.is_some_and(|random| random.len() == RANDOM_CHARACTERS)
 }
 
 fn settings() -> tempfile::Builder<'static, 'static> {

@@ -29,13 +29,14 @@ impl LayoutWriter {
     pub(crate) fn create(path: &Path, scratch: &Scratch) -> Result<Self, ImageError> {
         let failed = |error| ImageError::Output { path: path.to_owned(), error };
         scratch::sweep(path);
-        let is_layout = path.join("oci-layout").is_file();
+        // what another process begins there at this moment does not count
         let is_empty = match fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_none(),
+            Ok(mut entries) => entries.all(|entry| entry.is_ok_and(|entry| scratch::is_partial(&entry.file_name()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(failed(error)),
         };
-        if !is_layout && !is_empty {
+        // asked later, as it is there before anything else is
+        if !is_empty && !path.join("oci-layout").is_file() {
             return Err(ImageError::NotALayout(path.to_owned()));
         }
         fs::create_dir_all(path).map_err(failed)?;

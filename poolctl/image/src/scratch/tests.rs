@@ -86,6 +86,8 @@ fn many_begin_and_sweep_at_once() {
                 let scratch = Scratch::new();
                 for round in 0..50 {
                     sweep(folder);
+                    let private = scratch.folder(folder).unwrap();
+                    fs::write(private.path().join("mine"), "whole").unwrap();
                     let mut file = scratch.file(folder).unwrap();
                     file.write_all(b"whole").unwrap();
                     file.persist(&folder.join(format!("{thread}-{round}"))).unwrap();

@@ -35,7 +35,15 @@ impl Store {
     pub(super) fn open(path: &Path) -> Result<Self, StoredError> {
         let unreadable = |error| StoredError::Read { path: path.to_owned(), error };
         let metadata = path.metadata().map_err(unreadable)?;
-        let store = if metadata.is_dir() { Self::Folder(path.to_owned()) } else { Self::archive(path)? };
+        let store = match (metadata.is_dir(), metadata.is_file()) {
+            (true, _) => Self::Folder(path.to_owned()),
+            (_, true) => Self::archive(path)?,
+            // a pipe, say, which would be waited for
+            (false, false) => {
+                let reason = "it is neither a folder nor a file";
+                return Err(StoredError::NotAnImage { path: path.to_owned(), reason });
+            }
+        };
         if store.file("index.json")?.is_some() {
             return Ok(store);
         }

@@ -222,6 +222,17 @@ fn damage_is_found() {
 }
 
 #[test]
+fn what_is_neither_a_folder_nor_a_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe.as_path(), Path::new("/dev/zero")] {
+        let refused = StoredImage::open(path, &Arch::default()).unwrap_err();
+        assert!(refused.to_string().ends_with("it is neither a folder nor a file"), "{refused}");
+    }
+}
+
+#[test]
 fn what_is_no_one_image_is_refused() {
     let base = Base::new();
     let manifest = base.document(&base.summary.digest);
