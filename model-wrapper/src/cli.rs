@@ -326,6 +326,10 @@ async fn listen_and_serve(
             joined.context("a listener's task failed")?;
         }
     }
+    if serving.is_loading() {
+        // A claim's load may take minutes more, and nobody waits for it any longer.
+        end::well();
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model_wrapper_protocol::{Backend, Cancel, InferError, InferRequest, Tensor, TensorData};
+use model_wrapper_protocol::{Backend, Cancel, InferError, InferRequest, Tensor};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
@@ -228,11 +228,5 @@ pub(super) fn depth(queue: &VecDeque<Job>) -> i64 {
 
 /// Bytes of all inputs.
 pub(super) fn size(inputs: &[Tensor]) -> usize {
-    inputs
-        .iter()
-        .map(|input| match &input.data {
-            TensorData::Fixed(bytes) => bytes.len(),
-            TensorData::Strings(elements) => elements.iter().map(bytes::Bytes::len).sum(),
-        })
-        .sum()
+    inputs.iter().map(|input| input.data.bytes()).sum()
 }

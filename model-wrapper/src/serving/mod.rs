@@ -182,6 +182,11 @@ impl Serving {
         }
     }
 
+    /// Whether the model is being loaded.
+    pub fn is_loading(&self) -> bool {
+        matches!(&*self.inner.held.borrow(), Held::Loading)
+    }
+
     /// Takes no request from now on and resolves once the last one is answered.
     pub async fn drain(&self) {
         self.inner.stop(Stop::Draining);

@@ -1,9 +1,13 @@
 //! Signals before anything is served.
 
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::wrapper::{binary, eventually, fixture};
+use model_wrapper_admin::WrapperState;
+
+use crate::wrapper::{PATIENCE, Wrapper, admin_client, binary, eventually, fixture, specialize, token};
 
 /// A starting process, killed when dropped.
 struct Starting(Child);
@@ -73,4 +77,49 @@ async fn a_signal_at_any_moment_of_the_start_ends_it_well() {
         let status = starting.ended_by(SIGTERM).await;
         assert!(status.success(), "after {after} ms: {status}");
     }
+}
+
+/// Keeps whoever opens a file waiting, until it is dropped: a process with a lease on it. The system ends that after 45 s.
+struct Withheld(Child);
+
+impl Withheld {
+    fn new(file: &Path) -> Self {
+        const HOLDER: &str = "import fcntl, os, signal, sys; signal.signal(signal.SIGIO, signal.SIG_IGN); \
+                              file = os.open(sys.argv[1], os.O_RDWR); \
+                              fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK); print('held', flush=True); sys.stdin.read()";
+        let mut holder = Command::new("python3");
+        holder.args(["-c", HOLDER]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = holder.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "held\n");
+        Self(holder)
+    }
+}
+
+impl Drop for Withheld {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_claims_load_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.onnx");
+    std::fs::copy(fixture("fp32.onnx"), &file).unwrap();
+    let mut request = specialize("a", "fp32.onnx");
+    request.model.uri = format!("file://{}", file.display());
+    let _withheld = Withheld::new(&file);
+
+    let mut wrapper = Wrapper::pooled();
+    let admin = wrapper.admin;
+    let claim = tokio::spawn(async move { admin_client().specialize(admin, &request, Some(&token(&request))).await });
+    eventually("it loads", async || wrapper.state().await == WrapperState::Loading).await;
+    let stopped = Instant::now();
+    wrapper.signal("TERM");
+    assert!(wrapper.ended().await.success());
+    assert!(stopped.elapsed() < PATIENCE / 2, "{:?}", stopped.elapsed());
+    assert!(claim.await.unwrap().is_err());
 }
