@@ -90,7 +90,13 @@ fn idle_starts_wrappers() {
 
 #[test]
 fn wrapper_compares_with_the_bare_loop() {
-    let run = run(&["wrapper", "--models", "digits", "--models-dir", "examples/models"]);
+    for cores in ["one", "two"] {
+        compares_with_the_bare_loop(cores);
+    }
+}
+
+fn compares_with_the_bare_loop(cores: &str) {
+    let run = run(&["wrapper", "--models", "digits", "--models-dir", "examples/models", "--cores", cores]);
     assert!(run.samples("digits bare") > 0);
     for way in ["digits wrapper binary", "digits wrapper JSON"] {
         assert!(run.samples(way) > 0 && run.series(way)["errors"] == serde_json::json!({}), "{}", run.json);

@@ -30,7 +30,8 @@ const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Requests per second and processor time of model-wrapper beside a bare ONNX Runtime loop
 ///
-/// Server and bare loop run on one core with one thread for the model, the load on another. They take turns of a fraction
+/// Server and bare loop run on one core with one thread for the model, the load on another; with `--cores two` all of the
+/// server but the model's thread runs beside the load. They take turns of a fraction
 /// of a second, each round in another order, and are compared within a round: the speed of a shared machine wanders over
 /// seconds. Figures are medians of rounds. Real models are compared with the loop by requests per second, the tiny one by
 /// processor time: what the server adds.
@@ -51,6 +52,9 @@ pub struct Args {
     /// Length of one measurement in milliseconds, and a run of the model more
     #[arg(long, default_value_t = 100, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub milliseconds: u64,
+    /// What the wrapper runs on
+    #[arg(long, default_value = "one", conflicts_with = "peers")]
+    pub cores: Cores,
     /// Other servers beside the wrapper
     #[arg(long, value_delimiter = ',')]
     pub peers: Vec<Peer>,
@@ -68,12 +72,24 @@ pub struct Args {
     pub length: Length,
 }
 
+/// What the wrapper may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Cores {
+    /// The core of the bare loop: what is served beside the model takes from the model
+    One,
+    /// That one for the model's thread, and the load's for its other threads, as where a pod has a core to spare
+    Two,
+}
+
 /// A server to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Peer {
     /// KServe's Python model server around an onnxruntime session
     Kserve,
 }
+
+/// What model-wrapper calls the threads that run models.
+const MODEL_THREAD: &str = "model";
 
 /// The name of the series without a server.
 pub(crate) const BARE: &str = "bare";
@@ -126,7 +142,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Findings> {
         }
     }
     judge::compare(&results, &mut report);
-    Ok(Findings { plots: plots(&results), report })
+    Ok(Findings { plots: plots(&results, args.cores), report })
 }
 
 async fn one_model(
@@ -139,7 +155,11 @@ async fn one_model(
     if !file.is_file() {
         bail!("no {}: `make models` makes it, --models-dir says where it is, --models leaves it out", file.display());
     }
-    let mut servers = vec![start_wrapper(&args.wrapper, split, model, &file).await?];
+    let wrapper = start_wrapper(&args.wrapper, split, model, &file).await?;
+    if args.cores == Cores::Two {
+        affinity::pin_threads_but(MODEL_THREAD, wrapper.process.pid(), split.load)?;
+    }
+    let mut servers = vec![wrapper];
     for peer in &args.peers {
         match peer {
             Peer::Kserve => {
@@ -226,7 +246,11 @@ impl Measured {
     }
 }
 
-fn plots(results: &Results) -> Vec<Plot> {
+fn plots(results: &Results, cores: Cores) -> Vec<Plot> {
+    let place = match cores {
+        Cores::One => "one core",
+        Cores::Two => "one core for the model and the load's for the server",
+    };
     results
         .iter()
         .map(|(model, ways)| {
@@ -235,7 +259,7 @@ fn plots(results: &Results) -> Vec<Plot> {
                 .map(|(way, measured)| Bar::plain(way, way, median(measured.per_second.iter().copied()).round()));
             Plot::Bars(Bars {
                 title: format!("{model}: requests per second"),
-                caption: format!("On one core, {} connections. Higher is better.", judge::concurrency(model)),
+                caption: format!("On {place}, {} connections. Higher is better.", judge::concurrency(model)),
                 unit: Unit::Count,
                 bars: bars.collect(),
             })
