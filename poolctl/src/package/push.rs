@@ -1,7 +1,9 @@
 //! Sends an image to a registry.
 
+use std::future::Future;
 use std::io::Read;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
@@ -22,6 +24,12 @@ const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Chunks that wait for the network: enough that reading never holds it up.
 const CHUNKS_READ_AHEAD: usize = 4;
+
+/// Longest that a registry may take to be connected to.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest that a registry may take to answer what carries no blob. One that has to look into a remote store takes seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An image that is in a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,16 +52,23 @@ pub(super) async fn push(image: &StoredImage, to: &Reference) -> anyhow::Result<
     let _ = rustls::crypto::ring::default_provider().install_default();
     let protocol = if is_loopback(to.registry()) { ClientProtocol::Http } else { ClientProtocol::Https };
     let user_agent = concat!("poolctl/", env!("CARGO_PKG_VERSION"));
-    let client =
-        Client::new(ClientConfig { protocol, use_monolithic_push: true, user_agent, ..ClientConfig::default() });
+    let client = Client::new(ClientConfig {
+        protocol,
+        use_monolithic_push: true,
+        user_agent,
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        // its read timeout would count the time that a blob takes to be sent
+        read_timeout: None,
+        ..ClientConfig::default()
+    });
     let refused = |error: OciDistributionError| anyhow::anyhow!("--push {to}: {}", explain(to, &error));
 
     let credentials = credentials::of(to.registry()).context("--push")?;
-    client.auth(to, &credentials, RegistryOperation::Push).await.map_err(refused)?;
+    within(ANSWER_TIMEOUT, to, client.auth(to, &credentials, RegistryOperation::Push)).await?.map_err(refused)?;
     let (mut uploaded, mut present) = (0, 0);
     for blob in image.blobs() {
         let digest = blob.digest().to_string();
-        if client.blob_exists(to, &digest).await.map_err(refused)? {
+        if within(ANSWER_TIMEOUT, to, client.blob_exists(to, &digest)).await?.map_err(refused)? {
             present += 1;
             continue;
         }
@@ -63,9 +78,16 @@ pub(super) async fn push(image: &StoredImage, to: &Reference) -> anyhow::Result<
     }
     let media_type =
         HeaderValue::from_str(image.media_type().as_ref()).context("the image's manifest has an odd type")?;
-    client.push_manifest_raw(to, image.manifest_bytes().to_vec(), media_type).await.map_err(refused)?;
+    let manifest = client.push_manifest_raw(to, image.manifest_bytes().to_vec(), media_type);
+    within(ANSWER_TIMEOUT, to, manifest).await?.map_err(refused)?;
     let reference = format!("{}/{}@{}", to.registry(), to.repository(), image.digest());
     Ok(Pushed { reference, uploaded, present })
+}
+
+/// What the registry answers, unless it takes too long.
+async fn within<T>(limit: Duration, to: &Reference, call: impl Future<Output = T>) -> anyhow::Result<T> {
+    let answered = tokio::time::timeout(limit, call).await;
+    answered.map_err(|_| anyhow::anyhow!("--push {to}: {} gave no answer within {limit:?}", to.registry()))
 }
 
 /// A blob's content, read on a thread of its own.
@@ -125,6 +147,14 @@ fn explain(to: &Reference, error: &OciDistributionError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_registry_that_says_nothing_is_not_waited_for_for_ever() {
+        let to: Reference = "127.0.0.1:5000/team/digits:v1".parse().unwrap();
+        let silent = within(Duration::from_millis(1), &to, std::future::pending::<()>()).await.unwrap_err();
+        let said = "--push 127.0.0.1:5000/team/digits:v1: 127.0.0.1:5000 gave no answer within 1ms";
+        assert_eq!(silent.to_string(), said);
+    }
 
     #[test]
     fn only_this_machine_is_spoken_to_in_the_clear() {

@@ -1,7 +1,8 @@
 //! What is refused, and in which words.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::support::{digits, external, package, stderr};
@@ -81,6 +82,8 @@ fn programs_and_bases_of_the_wrong_kind_are_named() {
         let arguments = [digits.as_os_str(), "-o".as_ref(), target.as_os_str(), flag.as_ref(), path.as_os_str()];
         refused(&arguments)
     };
+    assert!(with("--wrapper", &file).contains("file is no program that can be run"));
+    fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
     assert!(with("--wrapper", &file).contains("file is no Linux program or shared library (ELF)"));
     assert!(with("--wrapper", Path::new("/nonexistent/mw")).contains("/nonexistent/mw is not there"));
     assert!(with("--from", &file).contains("--from: "));
