@@ -220,7 +220,7 @@ async fn measure(
 }
 
 fn plots(results: &Results, cases: &[Case]) -> Vec<Plot> {
-    let bars = |title: String, caption: &str, unit, value: &dyn Fn(&Measured, &Measured) -> f64| {
+    let bars = |title: String, caption: &str, unit, cases: &[Case], value: &dyn Fn(&Measured, &Measured) -> f64| {
         let bars = cases.iter().flat_map(|case| {
             let direct = results.get(&(*case, DIRECT.to_owned()));
             let of_case = results.iter().filter(move |((known, name), _)| known == case && name != DIRECT);
@@ -230,24 +230,31 @@ fn plots(results: &Results, cases: &[Case]) -> Vec<Plot> {
         });
         Plot::Bars(Bars { title, caption: caption.to_owned(), unit, bars: bars.collect() })
     };
-    vec![
+    // One scale for all would show the largest case alone: they differ a thousandfold.
+    let latencies = cases.iter().map(|case| {
         bars(
-            "Added latency, median".to_owned(),
-            "A proxy's median less the direct one of the same round. Lower is better.",
+            format!("Added latency, median, {case}"),
+            "A proxy's median less the direct one of the same round; c is the number of connections. Lower is better.",
             Unit::Time,
-            &|measured, direct| judge::added_p50(measured, direct),
-        ),
+            std::slice::from_ref(case),
+            &judge::added_p50,
+        )
+    });
+    let others = [
         bars(
-            "Processor time by request".to_owned(),
+            "Processor time per request".to_owned(),
             "Of the proxy's process alone. Lower is better.",
             Unit::Time,
+            cases,
             &|measured, _| median(measured.rounds.iter().map(|round| round.cpu_us)),
         ),
         bars(
             "Requests per second".to_owned(),
             "Successes, proxy on one core. Higher is better.",
             Unit::Count,
+            cases,
             &|measured, _| median(measured.rounds.iter().map(|round| round.per_second)).round(),
         ),
-    ]
+    ];
+    latencies.chain(others).collect()
 }

@@ -65,7 +65,12 @@ impl Leaks {
             Verdict::promise(
                 "no process is left over",
                 self.strange_children.is_empty().into(),
-                format!("{:?} unknown to the status or not waited for", self.strange_children),
+                match &self.strange_children {
+                    none if none.is_empty() => {
+                        "none that the status does not know or that was not waited for".to_owned()
+                    }
+                    some => format!("unknown to the status or not waited for: {some:?}"),
+                },
             ),
             Verdict::promise(
                 "no socket is left over",
