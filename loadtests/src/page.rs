@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::plot::{Plot, escape};
 use crate::report::Report;
-use crate::table::time;
+use crate::table::{not_taken, time, times};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -76,7 +76,6 @@ fn push_series(html: &mut String, report: &Report) {
     );
     for series in &report.series {
         let errors: Vec<String> = series.errors.iter().map(|(name, count)| format!("{name}: {count}")).collect();
-        let latency = series.latency_us;
         let _ = write!(
             html,
             "<tr><td title=\"{}\">{}</td><td>{}</td><td>{}</td><td>{:.1}</td>",
@@ -86,12 +85,11 @@ fn push_series(html: &mut String, report: &Report) {
             escape(&errors.join(", ")),
             series.throughput_per_s
         );
-        for value in [latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max] {
-            let _ = write!(html, "<td>{}</td>", time(value));
+        for time in times(series.latency_us) {
+            let _ = write!(html, "<td>{time}</td>");
         }
-        let rss = series.rss_bytes.map_or_else(String::new, |rss| format!("{:.1} MiB", rss as f64 / 1_048_576.0));
-        let _ =
-            write!(html, "<td>{}</td><td>{rss}</td></tr>", series.cpu_us_per_request.map_or_else(String::new, time));
+        let rss = series.rss_bytes.map_or_else(not_taken, |rss| format!("{:.1} MiB", rss as f64 / 1_048_576.0));
+        let _ = write!(html, "<td>{}</td><td>{rss}</td></tr>", series.cpu_us_per_request.map_or_else(not_taken, time));
     }
     html.push_str("</tbody></table></div>\n");
 }
@@ -121,6 +119,7 @@ mod tests {
         let mut recorder = Recorder::default();
         recorder.success(Duration::from_millis(4));
         report.series.push(recorder.series("pool 4", "digits", Duration::from_secs(1)));
+        report.series.push(Recorder::default().series("untimed", "digits", Duration::from_secs(1)));
         report.ratio("pool_0_to_pool_4", 12.5);
         report.verdicts.push(Verdict::budget("p50 ≤ 10 ms", Standing::Failed, "11 ms"));
         let plot = Plot::Chart(Chart {
@@ -138,6 +137,7 @@ mod tests {
             "pool_0_to_pool_4",
             "class=\"missed\"",
             "4.00 ms",
+            "<td title=\"digits\">untimed</td><td>0</td><td></td><td>0.0</td><td>-</td><td>-</td><td>-</td><td>-</td><td>-</td><td>-</td>",
         ] {
             assert!(html.contains(expected), "no {expected} in {html}");
         }

@@ -53,7 +53,7 @@ pub struct Series {
     pub rss_bytes: Option<u64>,
 }
 
-/// A distribution in microseconds; zeros where there is no sample.
+/// A distribution in microseconds; zeros where there is no sample, or no time was taken of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
     /// Median.

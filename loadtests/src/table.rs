@@ -30,16 +30,15 @@ fn push_series(text: &mut String, report: &Report) {
         .iter()
         .map(|series| {
             let errors: Vec<String> = series.errors.iter().map(|(name, count)| format!("{name}:{count}")).collect();
-            let Latency { p50, p90, p95, p99, p999, max } = series.latency_us;
             let mut row = vec![
                 series.name.clone(),
                 series.samples.to_string(),
                 if errors.is_empty() { "-".to_owned() } else { errors.join(" ") },
                 format!("{:.1}", series.throughput_per_s),
             ];
-            row.extend([p50, p90, p95, p99, p999, max].map(time));
-            row.push(series.cpu_us_per_request.map_or_else(|| "-".to_owned(), time));
-            row.push(series.rss_bytes.map_or_else(|| "-".to_owned(), |rss| format!("{:.1}", rss as f64 / 1_048_576.0)));
+            row.extend(times(series.latency_us));
+            row.push(series.cpu_us_per_request.map_or_else(not_taken, time));
+            row.push(series.rss_bytes.map_or_else(not_taken, |rss| format!("{:.1}", rss as f64 / 1_048_576.0)));
             row
         })
         .collect();
@@ -67,6 +66,16 @@ fn push_phases(text: &mut String, report: &Report) {
     if !rows.is_empty() {
         push_table(text, &["series", "phase", "p50", "p90", "p95", "p99", "max"], &rows);
     }
+}
+
+/// What stands where nothing was measured.
+pub(crate) fn not_taken() -> String {
+    "-".to_owned()
+}
+
+/// p50, p90, p95, p99, p99.9 and the longest of a series' requests, none of which takes no time at all.
+pub(crate) fn times(Latency { p50, p90, p95, p99, p999, max }: Latency) -> [String; 6] {
+    [p50, p90, p95, p99, p999, max].map(|value| if max > 0.0 { time(value) } else { not_taken() })
 }
 
 /// Microseconds in the unit that reads best.
@@ -104,12 +113,30 @@ fn push_table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Recorder;
+    use std::time::Duration;
 
     #[test]
     fn times_take_the_unit_that_reads_best() {
         assert_eq!(time(12.34), "12.3 µs");
         assert_eq!(time(12_340.0), "12.34 ms");
         assert_eq!(time(12_340_000.0), "12.34 s");
+    }
+
+    #[test]
+    fn a_latency_that_was_not_taken_is_a_dash_and_none_of_zero() {
+        let mut report = Report::begin("wrapper", 1);
+        let mut recorder = Recorder::default();
+        report.series.push(recorder.series("untimed", "digits", Duration::from_secs(1)));
+        recorder.success(Duration::from_millis(4));
+        report.series.push(recorder.series("timed", "digits", Duration::from_secs(1)));
+        let text = render(&report);
+        let row = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).expect("its row");
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(row("untimed"), ["untimed", "0", "-", "0.0", "-", "-", "-", "-", "-", "-", "-", "-"]);
+        assert_eq!(row("timed")[..6], ["timed", "1", "-", "1.0", "4.00", "ms"]);
     }
 
     #[test]
