@@ -29,7 +29,7 @@ pub enum AdminAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Neither form.
-    #[error("expected IP:PORT, unix:/PATH or unix:@NAME, got '{0}'")]
+    #[error("expected IP:PORT such as 127.0.0.1:8022, unix:/PATH or unix:@NAME, got '{0}'")]
     Form(String),
     /// A Unix socket's path or name has a bound.
     #[error("a Unix socket's path or name has 1 to {MAX_SOCKET_NAME_BYTES} bytes and no NUL, got '{0}'")]

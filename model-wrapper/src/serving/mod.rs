@@ -28,7 +28,7 @@ pub use crate::executor::{Batching, Timings};
 pub use gate::Slot;
 pub use memory::Held as HeldMemory;
 pub use model::{Loaded, ModelError, ServedModel, load};
-pub use source::{Fetched, SourceError, fetch};
+pub use source::{Fetched, SourceError, Unloadable, fetch};
 pub use spec::{DEFAULT_TIMEOUT, Format, ModelSpec, SpecError};
 pub use specialize::{Refusal, STARTED_WITH_MODEL};
 

@@ -9,7 +9,7 @@ use model_wrapper_protocol::{Backend, InferError, InferRequest, InferResponse, M
 
 use super::gate::{Gate, Slot};
 use super::memory::{Held, Memory};
-use super::source::{self, SourceError};
+use super::source::{self, SourceError, Unloadable};
 use super::spec::{Format, ModelSpec};
 use crate::executor::{self, Executor, ExecutorSettings, Timings};
 use crate::metrics::WrapperMetrics;
@@ -32,7 +32,7 @@ pub enum ModelError {
     },
     /// The runtime does not take it.
     #[error(transparent)]
-    Load(#[from] model_wrapper_onnx::LoadError),
+    Load(#[from] Unloadable),
     /// Batching was asked for and cannot be.
     #[error("batching needs a dynamic first dimension of every input and output, but {0}")]
     Batching(String),
@@ -85,7 +85,8 @@ pub fn load(runtime: &Runtime, spec: &ModelSpec) -> Result<Loaded, ModelError> {
                 intra_threads: spec.intra_threads,
                 optimization: spec.optimization,
             };
-            Box::new(OnnxModel::load(runtime, &fetched.files, &options)?)
+            let model = OnnxModel::load(runtime, &fetched.files, &options);
+            Box::new(model.map_err(|error| Unloadable { path: spec.path.clone(), error })?)
         }
     };
     if spec.batching.is_some()

@@ -53,9 +53,19 @@ pub enum SourceError {
         /// Where it leads.
         target: PathBuf,
     },
-    /// The model names external data that may not be read.
+    /// It is no model, or names external data that may not be read.
     #[error(transparent)]
-    Model(#[from] LoadError),
+    Model(#[from] Unloadable),
+}
+
+/// A file that could be read and holds no model that can be served.
+#[derive(Debug, thiserror::Error)]
+#[error("'{}' cannot be loaded: {error}", path.display())]
+pub struct Unloadable {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub error: LoadError,
 }
 
 /// A model's bytes and what they hash to.
@@ -86,7 +96,8 @@ pub fn fetch(path: &Path) -> Result<Fetched, SourceError> {
         std::fs::canonicalize(named_folder).map_err(|error| SourceError::Read { path: path.to_owned(), error })?;
     let model = read_within(&folder, path, MAX_MODEL_BYTES)?;
     let mut external = BTreeMap::new();
-    for location in external_files(&model)? {
+    let locations = external_files(&model).map_err(|error| Unloadable { path: path.to_owned(), error })?;
+    for location in locations {
         let content = read_within(&folder, &folder.join(&location), u64::MAX)?;
         external.insert(location, Arc::<[u8]>::from(content));
     }

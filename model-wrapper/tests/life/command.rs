@@ -48,6 +48,31 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
+fn a_file_that_is_no_model_is_named() {
+    let no_model = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let said = fails(&["--model", no_model]);
+    assert!(said.contains(&format!("'{no_model}' cannot be loaded: not an ONNX model: ")), "{said}");
+    let refused = fixture("external/escape.onnx");
+    let said = fails(&["--model", refused.to_str().unwrap()]);
+    assert!(
+        said.contains("/escape.onnx' cannot be loaded: external data '../../../../etc/passwd' is refused"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_address_is_asked_for_in_its_form() {
+    for (flag, default) in [("--listen", "0.0.0.0:8012"), ("--metrics", "0.0.0.0:9091"), ("--admin", "127.0.0.1:8022")]
+    {
+        for bad in ["8012", ":8012", "localhost:8012", "0.0.0.0", "0.0.0.0:99999"] {
+            let said = fails(&["--pooled", flag, bad]);
+            assert!(said.contains("expected IP:PORT") && said.contains(flag), "{flag} {bad}: {said}");
+            assert!(said.contains(default), "{flag} {bad}: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_missing_library_is_named_with_the_remedy() {
     let output = binary().arg("--pooled").env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
