@@ -19,7 +19,10 @@ const MAX_TEXT: usize = 2048;
 
 /// What is said of an error.
 pub(super) fn text(error: &InferError) -> String {
-    let mut text = error.to_string();
+    bounded(error.to_string())
+}
+
+fn bounded(mut text: String) -> String {
     if text.len() > MAX_TEXT {
         text.truncate(text.floor_char_boundary(MAX_TEXT));
         text.push('…');
@@ -88,6 +91,16 @@ pub(super) fn no_route(error: NoRoute) -> Response<FrontBody> {
 pub(super) fn grpc_status(error: &InferError) -> tonic::Status {
     let mut status = tonic::Status::new(code(error), text(error));
     status.metadata_mut().insert(REASON_HEADER, tonic::metadata::MetadataValue::from_static(error.reason()));
+    status
+}
+
+/// The gRPC status of a request that means no call.
+pub(super) fn no_call(path: &str, service: &str, methods: &[&str]) -> tonic::Status {
+    let (called, known) = (bounded(path.to_owned()), methods.join(", "));
+    let message =
+        format!("{called} is not served: of {service}, {known} are; ModelMetadata says what a model takes and gives");
+    let mut status = tonic::Status::new(Code::Unimplemented, message);
+    status.metadata_mut().insert(REASON_HEADER, tonic::metadata::MetadataValue::from_static("bad-request"));
     status
 }
 

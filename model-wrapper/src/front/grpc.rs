@@ -21,7 +21,7 @@ use model_wrapper_protocol::{
         RepositoryModelLoadRequest, RepositoryModelLoadResponse, RepositoryModelUnloadRequest,
         RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
         ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
-        grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
+        grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer, SERVICE_NAME},
         repository_index_response::ModelIndex,
     },
 };
@@ -33,7 +33,7 @@ use super::{
     body::{FrontBody, Place},
     catalogue::{self, EXTENSIONS, SERVER_NAME, SERVER_VERSION},
     deadline,
-    error::{grpc_status, text},
+    error::{grpc_status, no_call, text},
     infer::{check_target, identity},
     metrics::{FrontMetrics, Protocol},
     respond::server_timing,
@@ -42,6 +42,18 @@ use super::{
 use crate::serving::{HeldMemory, Readiness, ServedModel, Serving, Timings};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The calls of the service that do something here: a model is neither loaded nor unloaded by one.
+const METHODS: [&str; 8] = [
+    "ModelInfer",
+    "ModelStreamInfer",
+    "ModelMetadata",
+    "ModelReady",
+    "RepositoryIndex",
+    "ServerLive",
+    "ServerReady",
+    "ServerMetadata",
+];
 
 /// Whether a request is gRPC's.
 pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
@@ -129,9 +141,10 @@ impl Grpc {
             .max_encoding_message_size(usize::MAX)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Deflate);
+        let uri = request.uri().clone();
         let mut response = service.call(request).await.unwrap_or_else(|never| match never {});
         resource_exhausted(&mut response, limit);
-        unsupported_encoding(&mut response);
+        unimplemented(&mut response, uri.path());
         response
     }
 
@@ -198,13 +211,18 @@ fn resource_exhausted(response: &mut Response<tonic::body::Body>, limit: usize) 
     }
 }
 
-/// tonic refuses a message in an unknown encoding, and says which it knows; the reason is ours.
-fn unsupported_encoding(response: &mut Response<tonic::body::Body>) {
+/// tonic refuses a message in an unknown encoding, and says which it knows; the reason is ours. Of a call that is not there it
+/// says nothing at all.
+fn unimplemented(response: &mut Response<tonic::body::Body>, path: &str) {
     let headers = response.headers_mut();
-    let unimplemented = headers.get("grpc-status").is_some_and(|status| status.as_bytes() == b"12");
-    if unimplemented && headers.contains_key("grpc-accept-encoding") {
+    if headers.get("grpc-status").is_none_or(|status| status.as_bytes() != b"12") {
+        return;
+    }
+    if headers.contains_key("grpc-accept-encoding") {
         let reason = InferError::UnsupportedEncoding(String::new()).reason();
         headers.insert(REASON_HEADER, http::HeaderValue::from_static(reason));
+    } else if !headers.contains_key("grpc-message") {
+        *response = no_call(path, SERVICE_NAME, &METHODS).into_http();
     }
 }
 

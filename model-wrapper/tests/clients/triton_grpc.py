@@ -92,6 +92,8 @@ def main():
     assert [model.state for model in server.get_model_repository_index().models] == ["READY"]
     refused("INVALID_ARGUMENT", "neither loads nor unloads", server.load_model, "types")
     refused("NOT_FOUND", "model 'other' not found", server.get_model_metadata, "other")
+    refused("UNIMPLEMENTED", "/ModelConfig is not served", server.get_model_config, "types")
+    refused("UNIMPLEMENTED", "ModelMetadata says what a model takes and gives", server.get_inference_statistics, "types")
     refused("NOT_FOUND", "no version '2'", server.infer, "types", tensors(), model_version="2")
 
     check(server.infer("types", tensors(), request_id="seven"), list(ARRAYS))

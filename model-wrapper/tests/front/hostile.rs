@@ -183,6 +183,50 @@ async fn grpc_is_bounded_and_directed_like_rest() {
 }
 
 #[tokio::test]
+async fn grpc_that_is_not_served_is_told_what_is() {
+    let wrapper = Wrapper::serving("text", &[]);
+    let stream = tokio::net::TcpStream::connect(wrapper.addr).await.expect("it listens");
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    let mut call = async |path: &str| {
+        let request = http::Request::post(format!("http://{}{path}", wrapper.addr))
+            .header("content-type", "application/grpc")
+            .body(Full::new(Bytes::from_static(&[0; 5])))
+            .expect("a request");
+        let response = sender.send_request(request).await.expect("an answer");
+        let headers = response.headers().clone();
+        response.into_body().collect().await.expect("a body");
+        let said = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        (said("grpc-status"), said("grpc-message").unwrap_or_default(), said("kferving-reason"))
+    };
+    // The last two are taken for inferences by their names.
+    let others = [
+        "inference.GRPCInferenceService/ModelConfig",
+        "grpc.health.v1.Health/Check",
+        "x.Y/ModelInfer",
+        "x.Y/ModelStreamInfer",
+    ];
+    for path in others.map(|other| format!("/{other}")) {
+        let (status, message, reason) = call(&path).await;
+        assert_eq!((status.as_deref(), reason.as_deref()), (Some("12"), Some("bad-request")), "{path}");
+        let message = percent_encoding::percent_decode_str(&message).decode_utf8().expect("text").into_owned();
+        assert!(message.starts_with(&format!("{path} is not served: ")), "{message}");
+        let known =
+            message.split_once("inference.GRPCInferenceService, ").and_then(|(_, rest)| rest.split_once(" are;"));
+        let known: Vec<&str> = known.expect("what is served").0.split(", ").collect();
+        assert!(known.contains(&"ModelMetadata") && !known.contains(&"ModelConfig"), "{message}");
+        for known in known {
+            let (status, ..) = call(&format!("/inference.GRPCInferenceService/{known}")).await;
+            assert_ne!(status.as_deref(), Some("12"), "{known} is served");
+        }
+    }
+    let (_, message, _) = call(&format!("/{}", "x".repeat(5000))).await;
+    assert!((1..=3 * 2100).contains(&message.len()), "{}", message.len());
+}
+
+#[tokio::test]
 async fn grpc_in_an_unknown_encoding_is_told_the_known_ones() {
     let wrapper = Wrapper::serving("text", &[]);
     let mut client =
