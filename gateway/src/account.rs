@@ -9,17 +9,11 @@ use poolctl_runtime::Clock;
 
 use crate::caller::CallerPermit;
 use crate::demand::Fault;
-use crate::error::{Error, Reason};
+use crate::error::{CLIENT_GONE, Error, Reason};
 use crate::inference::Wake;
 use crate::model::{Model, Place};
 use crate::upstream::ConnectionError;
 use crate::verdict::{self, Bearing, Beginning};
-
-/// The code under which a request is counted whose client left: nginx's, since HTTP has none.
-const CLIENT_GONE: u16 = 499;
-
-/// The reason under which such a request is counted.
-const CLIENT_GONE_REASON: &str = "client-gone";
 
 /// The account of one request to a model. It lives in the answer's body until the replica has sent that, however slowly
 /// the client takes it; dropped before, it counts the client as gone.
@@ -56,8 +50,8 @@ impl Account {
             started,
             model: Arc::clone(model),
             device: None,
-            status: StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST),
-            reason: CLIENT_GONE_REASON,
+            status: CLIENT_GONE,
+            reason: Reason::ClientGone.as_str(),
             place: None,
             is_present,
             completed: None,

@@ -7,6 +7,12 @@ use tonic::Code;
 
 use crate::strict_http::Violation;
 
+/// The status of a request whose client left: nginx's, since HTTP has none.
+pub(crate) const CLIENT_GONE: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => panic!("statuses have three digits"),
+};
+
 /// The `kferving-reason` of an error: also the value of the metric's label, so the set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
@@ -29,12 +35,13 @@ pub(crate) enum Reason {
     Draining,
     ShuttingDown,
     CallerLimit,
+    ClientGone,
     RunFailed,
     Internal,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::ModelNotFound,
         Self::AmbiguousModel,
@@ -54,6 +61,7 @@ impl Reason {
         Self::Draining,
         Self::ShuttingDown,
         Self::CallerLimit,
+        Self::ClientGone,
         Self::RunFailed,
         Self::Internal,
     ];
@@ -79,6 +87,7 @@ impl Reason {
             Self::Draining => "draining",
             Self::ShuttingDown => "shutting-down",
             Self::CallerLimit => "caller-limit",
+            Self::ClientGone => "client-gone",
             Self::RunFailed => "run-failed",
             Self::Internal => "internal",
         }
@@ -125,6 +134,9 @@ pub(crate) enum Error {
     /// The body is longer than the limit.
     #[error("the request body is longer than {limit} bytes")]
     BodyTooLarge { limit: u64 },
+    /// The caller left in the middle of its body.
+    #[error("the request body broke off: its client closed the connection, or reset the stream, before the end")]
+    ClientGone,
     /// The caller stopped sending its body.
     #[error("no byte of the request body arrived for {0:?}")]
     BodyStalled(Duration),
@@ -175,6 +187,7 @@ impl Error {
             Self::ModelNotFound(_) => Reason::ModelNotFound,
             Self::AmbiguousModel { .. } => Reason::AmbiguousModel,
             Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
+            Self::ClientGone => Reason::ClientGone,
             Self::BodyStalled(_) => Reason::UploadStalled,
             Self::BodyTooSlow(_) => Reason::UploadTooSlow,
             Self::HoldFull { .. } | Self::ReadingFull { .. } => Reason::HoldFull,
@@ -198,6 +211,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::AmbiguousModel { .. } => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ClientGone => CLIENT_GONE,
             Self::BodyStalled(_) | Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::HoldFull { .. }
             | Self::ReadingFull { .. }
@@ -221,6 +235,7 @@ impl Error {
             Self::ModelNotFound(_) => Code::NotFound,
             Self::AmbiguousModel { .. } => Code::FailedPrecondition,
             Self::BodyTooLarge { .. } | Self::CallerLimit { .. } => Code::ResourceExhausted,
+            Self::ClientGone => Code::Cancelled,
             Self::BodyStalled(_) | Self::BodyTooSlow(_) | Self::Deadline(_) => Code::DeadlineExceeded,
             Self::HoldFull { .. }
             | Self::ReadingFull { .. }
@@ -260,6 +275,7 @@ pub(crate) mod tests {
             Error::ModelNotFound("x".into()),
             Error::AmbiguousModel { name: "m".into(), first: "a".into(), second: "b".into() },
             Error::BodyTooLarge { limit: 1 },
+            Error::ClientGone,
             Error::BodyStalled(Duration::from_secs(30)),
             Error::BodyTooSlow(1),
             Error::HoldFull { model: "m".into(), bound: "10 requests" },
@@ -285,6 +301,7 @@ pub(crate) mod tests {
                 408 | 504 => &[Code::DeadlineExceeded],
                 409 => &[Code::FailedPrecondition],
                 413 | 429 => &[Code::ResourceExhausted],
+                499 => &[Code::Cancelled],
                 500 => &[Code::Internal],
                 502 | 503 => &[Code::Unavailable],
                 other => panic!("{error:?} has status {other}, which no gRPC code is known for"),

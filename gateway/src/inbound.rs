@@ -1,5 +1,7 @@
 //! Request bodies as a client's connection gives them.
 
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -28,7 +30,7 @@ impl Inbound {
             Some(frame) => Some(frame.map_err(|error| unreadable(&error))),
             // hyper takes a reset with NO_ERROR for the end of the body. That is what it is of a response (RFC 9113, 8.1);
             // a request without END_STREAM is cut off.
-            None if self.http2 && !self.incoming.is_end_stream() => Some(Err(cut_off())),
+            None if self.http2 && !self.incoming.is_end_stream() => Some(Err(Error::ClientGone)),
             None => None,
         })
     }
@@ -44,11 +46,22 @@ impl Inbound {
     }
 }
 
-fn cut_off() -> Error {
-    Error::BadRequest("the client reset its request before the body had ended".to_owned())
+/// What is wrong with a body that cannot be read: what it says, or that its client has left.
+fn unreadable(error: &hyper::Error) -> Error {
+    match Violation::in_error(error) {
+        Some(violation) => Error::Http(violation),
+        None if has_left(error) => Error::ClientGone,
+        None => Error::BadRequest(format!("reading the request body failed: {error}")),
+    }
 }
 
-fn unreadable(error: &hyper::Error) -> Error {
-    Violation::in_error(error)
-        .map_or_else(|| Error::BadRequest(format!("reading the request body failed: {error}")), Error::Http)
+/// Whether the client closed its connection, or lost it, or reset its stream. Resets by this side answer bodies that are
+/// wrong, as those that are longer than announced.
+fn has_left(error: &hyper::Error) -> bool {
+    let Some(source) = error.source() else { return false };
+    if let Some(error) = source.downcast_ref::<h2::Error>() {
+        return error.is_io() || error.is_remote();
+    }
+    let kind = source.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind.is_some_and(|kind| !matches!(kind, ErrorKind::InvalidData | ErrorKind::InvalidInput))
 }

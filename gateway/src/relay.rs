@@ -72,11 +72,11 @@ pub(crate) struct Coming {
 pub(crate) struct RelayError(Error);
 
 impl EarlyEnd {
-    /// The status under which the answer is counted: the one that its client was told.
+    /// The status under which the answer is counted: the one that its client was told, if it has not left.
     const fn status(self, answer: Answer, error: &Error) -> StatusCode {
-        match self {
-            Self::Reset => answer.beginning.status,
-            Self::GrpcTrailers => error.http_status(),
+        match (self, error) {
+            (Self::Reset, Error::ClientGone) | (Self::GrpcTrailers, _) => error.http_status(),
+            (Self::Reset, _) => answer.beginning.status,
         }
     }
 

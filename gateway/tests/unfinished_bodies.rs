@@ -10,12 +10,16 @@ use std::time::Duration;
 use gateway::Limits;
 use h2_frames::{END_HEADERS, H2Attacker, Heard, data, header_block, headers, ping, reset_with};
 use support::wrapper::{Behaviour, FakeWrapper};
-use support::{TestClient, TestGateway, eventually, static_model};
+use support::{PATIENCE, TestClient, TestGateway, eventually, static_model};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const INFER: &str = "/v2/models/digits/infer";
 const READING: &str = "kferving_gateway_reading_bytes";
 const REQUESTS: &str = "kferving_gateway_requests_total";
+const CLIENT_GONE: [(&str, &str); 2] = [("code", "499"), ("reason", "client-gone")];
 const NO_ERROR: u32 = 0;
+const CANCEL: u32 = 8;
 
 fn start(limits: Limits) -> (FakeWrapper, TestGateway) {
     let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
@@ -115,8 +119,129 @@ async fn a_body_whose_stream_is_reset_is_never_complete() {
         gateway.settles().await;
         eventually("the replica is idle", || wrapper.running() == 0).await;
         assert_eq!((wrapper.requests(), wrapper.bodies()), (reaches, 0), "{frames} frames");
-        assert_eq!(gateway.metric(REQUESTS, &[("code", "200")]), 0.0);
+        assert_eq!(gateway.metric(REQUESTS, &CLIENT_GONE), 1.0);
         drop(client);
         gateway.stop().await;
     }
+}
+
+/// How a client leaves that has begun a body.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    /// It closes its sending side, and reads on.
+    HalfCloses,
+    Closes,
+    Resets,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_in_its_body_has_left_and_has_not_erred() {
+    let (wrapper, gateway) = start(Limits::default());
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: digits.vision\r\n");
+    let begun = [
+        // Bodies that are read before they are sent on, and one that is streamed.
+        (format!("{head}Content-Length: 100\r\n\r\nx"), 0),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n9\r\nx"), 0),
+        (format!("{head}Content-Length: 1000000\r\n\r\n{}", "x".repeat(500_000)), 1),
+    ];
+    let mut gone = 0.0;
+    let mut sent_on = 0;
+    for (request, reaches) in &begun {
+        for leaves in [Leaves::HalfCloses, Leaves::Closes, Leaves::Resets] {
+            let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+            client.write_all(request.as_bytes()).await.unwrap();
+            sent_on += reaches;
+            let arrives = || if *reaches == 0 { gateway.metric(READING, &[]) > 0.0 } else { wrapper.running() == 1 };
+            eventually("it arrives", arrives).await;
+            match leaves {
+                Leaves::HalfCloses => {
+                    client.shutdown().await.unwrap();
+                    let mut answer = String::new();
+                    let reading = client.read_to_string(&mut answer);
+                    tokio::time::timeout(PATIENCE, reading).await.expect("the gateway closes the connection").unwrap();
+                    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 499 "), "{answer}");
+                }
+                Leaves::Closes => drop(client),
+                Leaves::Resets => {
+                    client.set_zero_linger().unwrap();
+                    drop(client);
+                }
+            }
+            gone += 1.0;
+            let counted = || gateway.metric(REQUESTS, &[]) == gone;
+            eventually(&format!("it is counted: {leaves:?}"), counted).await;
+            assert_eq!(gateway.metric(REQUESTS, &CLIENT_GONE), gone, "{leaves:?}: {:?}", &request[..100]);
+            eventually("the replica is idle", || wrapper.running() == 0).await;
+        }
+    }
+    assert_eq!((wrapper.requests(), wrapper.bodies()), (sent_on, 0));
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_in_its_body_while_it_is_answered_has_left() {
+    let (wrapper, gateway) = start(Limits::default());
+    // A replica that has answered is asked for no consent before a long body is sent.
+    assert_eq!(TestClient::http1().post(&gateway.url(INFER), "x").await.status, 200);
+    wrapper.behave(Behaviour::EchoFrames);
+    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: digits.vision\r\nContent-Length: 1000000\r\n\r\n");
+    client.write_all(&[head.as_bytes(), &[b'x'; 500_000]].concat()).await.unwrap();
+    let mut answer = vec![0; 400_000];
+    tokio::time::timeout(PATIENCE, client.read_exact(&mut answer)).await.expect("it is answered").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    client.shutdown().await.unwrap();
+    eventually("it is counted", || gateway.metric(REQUESTS, &[]) == 2.0).await;
+    assert_eq!(gateway.metric(REQUESTS, &CLIENT_GONE), 1.0);
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_its_client_gives_up_in_its_body_has_left_and_has_not_erred() {
+    let (_wrapper, gateway) = start(Limits::default());
+    let grpc = "/inference.GRPCInferenceService/ModelInfer";
+    let mut gone = 0.0;
+    for (path, content_type) in [(INFER, "application/json"), (grpc, "application/grpc")] {
+        for reset_code in [Some(NO_ERROR), Some(CANCEL), None] {
+            let mut client = connect(&gateway).await;
+            client.send(&headers(1, END_HEADERS, &post(path, content_type))).await;
+            client.send(&data(1, 0, b"x")).await;
+            eventually("its body is read", || gateway.metric(READING, &[]) == 1.0).await;
+            match reset_code {
+                Some(code) => client.send(&reset_with(1, code)).await,
+                None => drop(client),
+            }
+            gone += 1.0;
+            eventually("it is counted", || gateway.metric(REQUESTS, &[]) == gone).await;
+            assert_eq!(gateway.metric(REQUESTS, &CLIENT_GONE), gone, "{path}: {reset_code:?}");
+        }
+    }
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_wrong_is_its_clients_error_though_it_leaves_then() {
+    let (wrapper, gateway) = start(Limits::default());
+    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: digits.vision\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.write_all(format!("{head}1\r\nxy").as_bytes()).await.unwrap();
+    drop(client);
+    let refused = || gateway.metric(REQUESTS, &[("code", "400"), ("reason", "bad-request")]);
+    eventually("the chunk is refused", || refused() == 1.0).await;
+
+    let mut client = connect(&gateway).await;
+    let host = (":authority", "digits.vision");
+    let longer = [(":method", "POST"), (":scheme", "http"), (":path", INFER), host, ("content-length", "2")];
+    client.send(&headers(1, END_HEADERS, &header_block(&longer))).await;
+    client.send(&data(1, 0, b"x")).await;
+    eventually("its body is read", || gateway.metric(READING, &[]) == 1.0).await;
+    client.send(&data(1, 0, b"yz")).await;
+    eventually("more than was announced is refused", || refused() == 2.0).await;
+    drop(client);
+    assert_eq!((wrapper.requests(), gateway.metric(REQUESTS, &CLIENT_GONE)), (0, 0.0));
+    gateway.settles().await;
+    gateway.stop().await;
 }
