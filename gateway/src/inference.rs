@@ -300,8 +300,8 @@ impl Inference {
         let Answered { response, beginning, upload, place, held, deadline } = answered;
         let replica = Arc::clone(place.replica());
         let (mut parts, upstream) = response.into_parts();
-        let succeeds = beginning.status.is_success();
-        let reason = if succeeds { place.reason().as_str() } else { verdict::reason(beginning.status, &parts.headers) };
+        let fails = verdict::fails(self.protocol, beginning.status);
+        let reason = if fails { verdict::reason(beginning.status, &parts.headers) } else { place.reason().as_str() };
         let answer = account.relay(place, reason, beginning);
         // Over HTTP/1 a client gets no trailers unless it knows of them beforehand.
         let early_end = match self.protocol {

@@ -156,6 +156,25 @@ async fn an_error_without_a_known_reason_gets_that_of_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_no_error_but_over_grpc() {
+    let wrapper = FakeWrapper::start(Behaviour::Refuse(StatusCode::FOUND, "a reason of its own"));
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
+    let call = Request::post(gateway.url(INFER)).header("content-type", "application/grpc");
+    for (client, request, reason) in [
+        (TestClient::http1(), Request::post(gateway.url(INFER)), "static"),
+        (TestClient::http2(), call, "upstream-error"),
+    ] {
+        let answer = client.send(request.body(Full::<Bytes>::from("x")).unwrap()).await;
+        assert_eq!((answer.status, answer.header("kferving-reason")), (StatusCode::FOUND, reason));
+        gateway.settles().await;
+        let counted = gateway.metric("kferving_gateway_requests_total", &[("code", "302"), ("reason", reason)]);
+        assert_eq!(counted, 1.0, "{reason}");
+    }
+    assert!(!gateway.gateway.explain("vision", "digits", 1).unwrap().devices[0].measured, "it is no run");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_refusal_took_is_no_service_time() {
     let wrapper = FakeWrapper::start(Behaviour::Refuse(StatusCode::BAD_REQUEST, "bad-request"));
     let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
