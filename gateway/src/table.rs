@@ -85,10 +85,17 @@ impl Table {
         if let Some(named) = scope.model
             && !named.eq_ignore_ascii_case(name)
         {
-            return Err(Error::ModelNotFound(format!("the host names model {named:?} and the path {name:?}")));
+            return Err(Error::ModelNotFound(format!(
+                "the host names model {named:?} and the path {name:?}: name the same one in both"
+            )));
         }
-        let unknown =
-            |namespace: &str| Error::ModelNotFound(format!("model {name:?} does not exist in namespace {namespace:?}"));
+        let unknown = |namespace: &str| {
+            // Of a host that names a model, the list has that model alone.
+            let of_which_host = if scope.model.is_some() { " of a host that names no model" } else { "" };
+            Error::ModelNotFound(format!(
+                "model {name:?} does not exist in namespace {namespace:?}: GET /v1/models{of_which_host} lists those there are"
+            ))
+        };
         if let Some(namespace) = scope.namespace {
             return namespace.models.get(name).ok_or_else(|| unknown(namespace.name.as_str()));
         }
@@ -96,7 +103,9 @@ impl Table {
             return self.get(namespace, name).ok_or_else(|| unknown(namespace));
         }
         match self.names.get(name).map_or(&[][..], Vec::as_slice) {
-            [] => Err(Error::ModelNotFound(format!("model {name:?} does not exist"))),
+            [] => Err(Error::ModelNotFound(format!(
+                "model {name:?} does not exist: GET /v1/models lists those there are"
+            ))),
             [model] => Ok(model),
             [first, second, ..] => Err(Error::AmbiguousModel {
                 name: name.to_owned(),

@@ -54,6 +54,18 @@ async fn host_and_path_name_the_model() {
             assert_eq!(answer.header("kferving-reason"), "model-not-found");
         }
     }
+    for (host, name, message) in [
+        ("localhost", "none", r#"model "none" does not exist: GET /v1/models lists those there are"#),
+        (
+            "none.audio",
+            "none",
+            r#"model "none" does not exist in namespace "audio": GET /v1/models of a host that names no model lists those there are"#,
+        ),
+        ("edges.vision", "digits", r#"the host names model "edges" and the path "digits": name the same one in both"#),
+    ] {
+        let answer = post_to_host(&gateway, host, &format!("/v1/models/{name}:predict")).await;
+        assert_eq!(answer.json()["error"], message, "{host}");
+    }
     assert_eq!(audio.requests(), 3);
     gateway.stop().await;
 }
