@@ -52,7 +52,7 @@ pub(crate) fn failed_call(headers: &HeaderMap) -> Option<StatusCode> {
 
 /// Whether an answer with this meaning is a failure. A redirect is none, but to clients of gRPC, which follow none.
 pub(crate) fn fails(protocol: Protocol, status: StatusCode) -> bool {
-    !status.is_success() && !(protocol == Protocol::Rest && status.is_redirection())
+    !(status.is_success() || status.is_redirection() && protocol == Protocol::Rest)
 }
 
 /// What an answer says of the replica that gave it.

@@ -166,10 +166,10 @@ async fn a_redirect_is_no_error_but_over_grpc() {
     ] {
         let answer = client.send(request.body(Full::<Bytes>::from("x")).unwrap()).await;
         assert_eq!((answer.status, answer.header("kferving-reason")), (StatusCode::FOUND, reason));
-        gateway.settles().await;
-        let counted = gateway.metric("kferving_gateway_requests_total", &[("code", "302"), ("reason", reason)]);
-        assert_eq!(counted, 1.0, "{reason}");
+        let counted = || gateway.metric("kferving_gateway_requests_total", &[("code", "302"), ("reason", reason)]);
+        eventually("it is counted", || counted() == 1.0).await;
     }
+    gateway.settles().await;
     assert!(!gateway.gateway.explain("vision", "digits", 1).unwrap().devices[0].measured, "it is no run");
     gateway.stop().await;
 }
