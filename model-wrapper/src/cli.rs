@@ -73,7 +73,8 @@ struct Serve {
     /// Start without a model and wait to be specialized through the admin port.
     #[arg(long, env = "KFERVING_POOLED")]
     pooled: bool,
-    /// Name that the model is served under [default: the file's, without its ending].
+    /// Name that the model is served under [default: the file's, without its ending]. Paths hold it percent-encoded; behind a
+    /// gateway it is the name that the gateway has for the model.
     #[arg(long, env = "KFERVING_NAME")]
     name: Option<String>,
     /// Runtime of the model.

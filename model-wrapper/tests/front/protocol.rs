@@ -35,6 +35,18 @@ fn v1_by_row_and_by_column() {
 }
 
 #[test]
+fn a_name_that_paths_escape_is_served_under_it() {
+    let wrapper = Wrapper::serving("text", &["--name", "Größe 2: a.b"]);
+    let name = "Gr%C3%B6%C3%9Fe%202%3A%20a.b";
+    let metadata = wrapper.get(&format!("/v2/models/{name}")).ok();
+    assert_eq!(metadata["name"], "Größe 2: a.b");
+    let answer = wrapper.post(&format!("/v1/models/{name}:predict"), r#"{"instances":["a"]}"#).ok();
+    assert_eq!(answer, json!({"predictions": ["a"]}));
+    let tensor = r#"{"inputs":[{"name":"t","datatype":"BYTES","shape":[1],"data":["a"]}]}"#;
+    assert_eq!(wrapper.post(&format!("/v2/models/{name}/infer"), tensor).ok()["outputs"][0]["data"], json!(["a"]));
+}
+
+#[test]
 fn v2_in_json_and_binary() {
     let wrapper = Wrapper::serving("reciprocal", &[]);
     let answer = wrapper.post(
