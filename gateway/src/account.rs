@@ -84,14 +84,18 @@ impl Account {
         let now = self.now();
         self.completed = Some(now);
         let Some(place) = &self.place else { return };
-        match (answer.bearing(), latency) {
-            (Bearing::Fault, _) => {
-                self.model.record_failure(place, size, latency.unwrap_or(now.saturating_since(sent)), now);
-            }
-            (Bearing::RunFailed, _) => self.model.record_failed_run(place, now),
-            (Bearing::Served, Some(latency)) => self.model.record_served(place, size, latency, now),
-            // What a refusal took says nothing of what a run takes, nor does a stream's length.
-            (Bearing::Served, None) | (Bearing::Refused, _) => self.model.record_refused(place),
+        let took = latency.unwrap_or(now.saturating_since(sent));
+        match answer.bearing() {
+            Bearing::Fault => self.model.record_failure(place, size, took, now),
+            Bearing::RunFailed => self.model.record_failed_run(place, size, took, now),
+            // Statistics, say: no run of the model.
+            Bearing::Served if !self.is_present => self.model.record_answer(place),
+            Bearing::Served => match latency {
+                Some(latency) => self.model.record_served(place, size, latency, now),
+                // A stream: its length says nothing of what a run takes.
+                None => self.model.record_result(place),
+            },
+            Bearing::Refused => self.model.record_answer(place),
         }
     }
 

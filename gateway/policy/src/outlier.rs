@@ -24,19 +24,6 @@ impl Default for EjectionPolicy {
     }
 }
 
-/// Results of its peers, for each replica that there is, that put the blame for failed runs on a replica. Each of these
-/// requests might as well have come to it: that not one of so many did has a chance of e⁻²⁰.
-const RESULTS_OF_PEERS: u64 = 20;
-
-/// The replicas of a model on one device, the one in question among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fleet {
-    /// How many they are.
-    pub replicas: usize,
-    /// Requests that they have answered with a result, since whenever.
-    pub results: u64,
-}
-
 /// What became of a replica that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -50,20 +37,11 @@ pub enum Verdict {
 ///
 /// An ejected replica is readmitted when its time is over or a request that was still running on it succeeds. After
 /// its time the next failure ejects it again at once, for twice as long. That a class is never without a replica for
-/// this reason is the pick's rule: it ignores ejections in a class where all are ejected ([`crate::pick`]).
-///
-/// A run of the model that failed is no such failure: its inputs may be to blame, and a caller who sends nothing else must
-/// not take replicas from others. A replica is held to be broken when as many runs as would otherwise be failures have
-/// failed on it in a row, while the fleet answered so many requests with a result that some would have come to this
-/// replica too, whatever share of all requests the bad ones have. Of a single replica that can never be known, and there
-/// would be no better one.
+/// this reason is the pick's rule: it ignores ejections in a class where all are ejected ([`crate::pick`]). A run of the
+/// model that failed is no failure here: its inputs may be to blame ([`crate::FailedRuns`]).
 #[derive(Debug, Default)]
 pub struct Health {
     failures: AtomicU32,
-    /// Runs that failed since the last result.
-    failed_runs: AtomicU32,
-    /// The fleet's results when the first of these failed.
-    results_before: AtomicU64,
     ejections: AtomicU32,
     /// Microseconds of the [`Moment`] at which the last ejection ends.
     ejected_until: AtomicU64,
@@ -73,13 +51,7 @@ impl Health {
     /// Of a replica that has answered nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            failures: AtomicU32::new(0),
-            failed_runs: AtomicU32::new(0),
-            results_before: AtomicU64::new(0),
-            ejections: AtomicU32::new(0),
-            ejected_until: AtomicU64::new(0),
-        }
+        Self { failures: AtomicU32::new(0), ejections: AtomicU32::new(0), ejected_until: AtomicU64::new(0) }
     }
 
     /// Whether it is ejected at `now`.
@@ -88,53 +60,22 @@ impl Health {
         now.as_micros() < self.ejected_until.load(Relaxed)
     }
 
-    /// The replica answered with a result.
+    /// The replica answered.
     pub fn record_success(&self) {
         // Reading first keeps the cache line shared between the threads while all is well.
-        if self.failures.load(Relaxed) != 0 || self.failed_runs.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-            self.failed_runs.store(0, Relaxed);
-            self.readmit();
-        }
-    }
-
-    /// The replica refused a request that it did not like: it works, but nothing is known of its runs.
-    pub fn record_refusal(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
-            if self.failed_runs.load(Relaxed) == 0 {
-                self.readmit();
-            }
+            self.ejections.store(0, Relaxed);
+            self.ejected_until.store(0, Relaxed);
         }
     }
 
     /// The replica broke the connection, did not answer in time or answered that it is broken.
     pub fn record_failure(&self, policy: &EjectionPolicy, now: Moment) -> Verdict {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
-        if failures < policy.consecutive_failures { Verdict::Kept } else { self.eject(policy, now) }
-    }
-
-    /// A run of the model failed on the replica, and neither inputs nor replica are known to be to blame.
-    pub fn record_failed_run(&self, fleet: Fleet, policy: &EjectionPolicy, now: Moment) -> Verdict {
-        let failed = self.failed_runs.fetch_add(1, Relaxed).saturating_add(1);
-        if failed == 1 {
-            self.results_before.store(fleet.results, Relaxed);
-        }
-        // Since the first of these the replica itself has given none.
-        let of_peers = fleet.results.saturating_sub(self.results_before.load(Relaxed));
-        let enough = RESULTS_OF_PEERS.saturating_mul(fleet.replicas as u64);
-        if failed < policy.consecutive_failures || of_peers < enough { Verdict::Kept } else { self.eject(policy, now) }
-    }
-
-    fn readmit(&self) {
-        self.ejections.store(0, Relaxed);
-        self.ejected_until.store(0, Relaxed);
-    }
-
-    fn eject(&self, policy: &EjectionPolicy, now: Moment) -> Verdict {
         let until = self.ejected_until.load(Relaxed);
         // A request sent before the ejection may fail after it: that says nothing new.
-        if now.as_micros() < until {
+        if failures < policy.consecutive_failures || now.as_micros() < until {
             return Verdict::Kept;
         }
         let doublings = self.ejections.load(Relaxed).min(31);

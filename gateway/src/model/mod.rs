@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gateway_policy::{
-    Choice, Device, Hold, HoldLimits, Moment, Pick, Reason, Replica as _, RetryBudget, ServiceTimes, SizeBucket,
+    Choice, Device, FailedRuns, Hold, HoldLimits, Moment, Pick, Reason, Replica as _, RetryBudget, ServiceTimes,
+    SizeBucket,
 };
 use parking_lot::Mutex;
 use poolctl_runtime::Clock;
@@ -72,6 +73,7 @@ pub(crate) struct Model {
     /// All replicas, suspended ones too; `routing` is made from it.
     members: Mutex<Vec<Arc<Replica>>>,
     service_times: [ServiceTimes; Device::ALL.len()],
+    failed_runs: [FailedRuns; Device::ALL.len()],
     served: [[Served; SizeBucket::COUNT]; Device::ALL.len()],
     hold: Mutex<Hold<Waiter>>,
     /// Length of `hold`, readable without its lock.
@@ -93,6 +95,7 @@ impl Model {
             retired: AtomicBool::new(false),
             members: Mutex::new(Vec::new()),
             service_times: Device::ALL.map(|device| ServiceTimes::new(ServiceTimes::default_prior(device))),
+            failed_runs: Default::default(),
             served: Default::default(),
             hold: Mutex::new(Hold::new(limits)),
             waiting: AtomicUsize::new(0),
@@ -300,26 +303,30 @@ impl Model {
     pub(crate) fn record_served(&self, place: &Place, size: SizeBucket, latency: Duration, now: Moment) {
         let device = place.replica().spec.device;
         self.service_times(device).record_success(size, latency, place.slot().load(), now);
-        place.replica().health().record_success();
+        self.record_result(place);
         let served = self.served(device, size);
         served.count.fetch_add(1, Ordering::Relaxed);
         served.total_us.fetch_add(latency.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// Notes that a replica answered, with something that tells nothing of service times.
-    pub(crate) fn record_refused(&self, place: &Place) {
-        place.replica().health().record_refusal();
+    /// Notes that a replica gave a result; what it took tells nothing of service times.
+    pub(crate) fn record_result(&self, place: &Place) {
+        self.failed_runs[place.replica().spec.device.index()].record_result();
+        self.record_answer(place);
     }
 
-    /// Notes that the model's run failed on a replica, which is ejected where its peers show that it is to blame.
-    pub(crate) fn record_failed_run(&self, place: &Place, now: Moment) {
-        let replica = place.replica();
-        let device = replica.spec.device;
-        let of_device = self.routing.load().replicas().filter(|replica| replica.spec.device == device).count();
-        let results = self.served[device.index()].iter().map(|served| served.count.load(Ordering::Relaxed)).sum();
-        let fleet = gateway_policy::Fleet { replicas: of_device, results };
-        let policy = gateway_policy::EjectionPolicy::default();
-        self.heed(replica.health().record_failed_run(fleet, &policy, now), replica, now);
+    /// Notes that a replica answered, with something that is no result.
+    pub(crate) fn record_answer(&self, place: &Place) {
+        place.replica().health().record_success();
+    }
+
+    /// Notes that the model's run failed on a replica: whose fault that is may show from what else the device does.
+    pub(crate) fn record_failed_run(&self, place: &Place, size: SizeBucket, latency: Duration, now: Moment) {
+        let device = place.replica().spec.device;
+        if self.failed_runs[device.index()].record_failed_run() {
+            self.service_times(device).record_failure(size, latency, now);
+        }
+        self.record_answer(place);
     }
 
     /// Notes a failure of a replica; ejects it when it keeps failing.
@@ -330,14 +337,10 @@ impl Model {
         self.count_failure(replica, now);
     }
 
-    /// Counts a failure against a replica.
+    /// Counts a failure against a replica. One that keeps failing is ejected, and the autoscaler is asked to look at it: it
+    /// may hang for good.
     pub(crate) fn count_failure(&self, replica: &Replica, now: Moment) {
-        let policy = gateway_policy::EjectionPolicy::default();
-        self.heed(replica.health().record_failure(&policy, now), replica, now);
-    }
-
-    /// Of a replica that was ejected the autoscaler is asked to look at it: it may hang for good.
-    fn heed(&self, verdict: gateway_policy::Verdict, replica: &Replica, now: Moment) {
+        let verdict = replica.health().record_failure(&gateway_policy::EjectionPolicy::default(), now);
         if let gateway_policy::Verdict::Ejected(until) = verdict {
             self.metrics.device(replica.spec.device).ejections.inc();
             let seconds = until.saturating_since(now).as_secs();
