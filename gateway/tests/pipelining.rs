@@ -100,7 +100,7 @@ async fn what_is_sent_behind_the_last_request_does_not_cost_its_answer() {
     let wrapper = FakeWrapper::start(Behaviour::Gated);
     let gateway = TestGateway::start(vec![patient(static_model("digits", &[(wrapper.addr, 1)]))]);
     let last = request("1").replace("Host: a", "Host: a\r\nConnection: close");
-    let all = last + &request(&"2".repeat(4 << 20));
+    let all = last + &request(&"2".repeat(256 << 10));
     let mut client = connect(&gateway).await;
     let (mut read, mut write) = client.split();
     let mut received = String::new();

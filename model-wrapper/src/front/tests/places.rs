@@ -70,7 +70,7 @@ async fn a_window_that_stays_closed_keeps_no_place_for_good() {
     let (listener, front, let_go) = front(one()).await;
     let addr = listener.local_addr().unwrap();
     let metrics = front.metrics.clone();
-    let patience = Patience { stalled_stream: Duration::from_millis(300), ..Patience::default() };
+    let patience = Patience { stalled_stream: Duration::from_secs(2), ..Patience::default() };
     tokio::spawn(front.serve_with(patience, listener, std::future::pending()));
     let mut other = Served { connection: connect(addr).await, let_go };
 
