@@ -92,8 +92,8 @@ impl Account {
             Bearing::Served if !self.is_present => self.model.record_answer(place),
             Bearing::Served => match latency {
                 Some(latency) => self.model.record_served(place, size, latency, now),
-                // A stream: its length says nothing of what a run takes.
-                None => self.model.record_result(place),
+                // A stream: its length says nothing of what a run takes, nor its end of whether its runs failed.
+                None => self.model.record_answer(place),
             },
             Bearing::Refused => self.model.record_answer(place),
         }

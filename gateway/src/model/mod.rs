@@ -303,19 +303,14 @@ impl Model {
     pub(crate) fn record_served(&self, place: &Place, size: SizeBucket, latency: Duration, now: Moment) {
         let device = place.replica().spec.device;
         self.service_times(device).record_success(size, latency, place.slot().load(), now);
-        self.record_result(place);
+        self.failed_runs[device.index()].record_result();
+        self.record_answer(place);
         let served = self.served(device, size);
         served.count.fetch_add(1, Ordering::Relaxed);
         served.total_us.fetch_add(latency.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// Notes that a replica gave a result; what it took tells nothing of service times.
-    pub(crate) fn record_result(&self, place: &Place) {
-        self.failed_runs[place.replica().spec.device.index()].record_result();
-        self.record_answer(place);
-    }
-
-    /// Notes that a replica answered, with something that is no result.
+    /// Notes that a replica answered, with something that tells nothing of runs.
     pub(crate) fn record_answer(&self, place: &Place) {
         place.replica().health().record_success();
     }
