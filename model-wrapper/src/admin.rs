@@ -99,11 +99,16 @@ async fn wait_for_drain(
     State(admin): State<Admin>,
     query: Result<Query<DrainQuery>, QueryRejection>,
     headers: HeaderMap,
+    body: Body,
 ) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
         Err(refused) => return error(StatusCode::BAD_REQUEST, refused.body_text()),
     };
+    // Whatever it has: a request that is not read to its end has not arrived.
+    if let Err(refused) = body {
+        return error(refused.status(), refused.body_text());
+    }
     if let Err(reason) = admin.authority.check_drain(&headers, admin.serving.pod_uid()) {
         tracing::warn!(reason, "drain refused");
         return error(StatusCode::UNAUTHORIZED, reason);

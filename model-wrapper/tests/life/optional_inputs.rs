@@ -46,4 +46,11 @@ async fn they_may_be_given_are_checked_and_stand_apart_in_the_metadata() {
     assert_eq!(columns.body["predictions"], json!([[3.0, 6.0, 10.0]]), "{}", columns.body);
     let rows = v1(json!({"instances": [[1, 2, 3]]})).await;
     assert_eq!(rows.body["predictions"], json!([[2.0, 4.0, 7.0]]), "{}", rows.body);
+    for (body, words) in [
+        (json!({"inputs": {"x": [[1, 2, 3]], "other": [3]}}), "takes 'x', and optionally 'factor', 'offset'"),
+        (json!({"instances": [{"x": [1, 2, 3], "factor": 3}]}), "the inputs 'x' (optional ones go with \"inputs\")"),
+    ] {
+        let refused = v1(body).await;
+        assert!(refused.body["error"].as_str().unwrap().contains(words), "{}", refused.body);
+    }
 }

@@ -78,7 +78,7 @@ fn by_row(text: &str, model: &ModelMetadata, limits: &Limits) -> Result<(Vec<Ten
     let instances: Vec<Named<'_>> = serde_json::from_str(text).map_err(|error| {
         InferError::BadRequest(format!(
             "\"instances\": expected objects with the inputs {} of model '{}': {error}",
-            names(model),
+            names(&model.inputs),
             model.name
         ))
     })?;
@@ -114,7 +114,7 @@ fn by_column(text: &str, model: &ModelMetadata, limits: &Limits) -> Result<Vec<T
     let columns: Named<'_> = serde_json::from_str(text).map_err(|error| {
         InferError::BadRequest(format!(
             "\"inputs\": expected an object with the inputs {} of model '{}': {error}",
-            names(model),
+            names(&model.inputs),
             model.name
         ))
     })?;
@@ -132,7 +132,7 @@ fn sole_input(model: &ModelMetadata) -> Option<&TensorMetadata> {
 /// Whether `text` begins with an object of tensors, and not with the object that says a byte string in base64.
 fn is_object_of_inputs(text: &str, model: &ModelMetadata) -> bool {
     let Some(inside) = text.strip_prefix('{') else { return false };
-    !inside.trim_start().starts_with("\"b64\"") || model.inputs.iter().any(|input| input.name == "b64")
+    !inside.trim_start().starts_with("\"b64\"") || model.input("b64").is_some()
 }
 
 fn tensor(input: &TensorMetadata, text: &str, limits: &Limits) -> Result<Tensor, InferError> {
@@ -146,13 +146,19 @@ fn tensor(input: &TensorMetadata, text: &str, limits: &Limits) -> Result<Tensor,
 
 fn known<'m>(name: &str, model: &'m ModelMetadata) -> Result<&'m TensorMetadata, InferError> {
     model.input(name).ok_or_else(|| {
-        InferError::BadRequest(format!("unknown input '{name}': model '{}' takes {}", model.name, names(model)))
+        let optionally = if model.optional_inputs.is_empty() { "" } else { ", and optionally " };
+        InferError::BadRequest(format!(
+            "unknown input '{name}': model '{}' takes {}{optionally}{}",
+            model.name,
+            names(&model.inputs),
+            names(&model.optional_inputs)
+        ))
     })
 }
 
-fn names(model: &ModelMetadata) -> String {
+fn names(inputs: &[TensorMetadata]) -> String {
     let mut names = String::new();
-    for input in &model.inputs {
+    for input in inputs {
         let comma = if names.is_empty() { "" } else { ", " };
         write!(names, "{comma}'{}'", input.name).expect("a string takes any text");
     }
@@ -165,9 +171,10 @@ fn unfit(row: usize, instance: &Named<'_>, model: &ModelMetadata) -> InferError 
     if instance.0.len() > SHOWN {
         got.push("…".into());
     }
+    let elsewhere = if model.optional_inputs.is_empty() { "" } else { " (optional ones go with \"inputs\")" };
     InferError::InvalidInput {
         tensor: format!("instance {row}"),
-        expected: format!("the inputs {}", names(model)),
+        expected: format!("the inputs {}{elsewhere}", names(&model.inputs)),
         got: if got.is_empty() { "none".into() } else { got.join(", ") },
     }
 }
