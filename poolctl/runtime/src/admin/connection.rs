@@ -72,6 +72,8 @@ impl Connection {
             lame_duck::finish(connection, finish).await
         };
         tokio::select! {
+            // a request that has just arrived is not late
+            biased;
             ended = until_finished => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "an admin connection ended");

@@ -125,15 +125,15 @@ async fn a_request_that_does_not_arrive_ends_its_connection() {
 
 #[tokio::test]
 async fn silence_and_a_long_answer_are_no_offence() {
-    let arrival = Duration::from_millis(10);
+    let arrival = Duration::from_millis(300);
     let slow = move |body: Bytes| async move {
-        tokio::time::sleep(arrival * 5).await;
+        tokio::time::sleep(arrival * 2).await;
         body
     };
     let server = Server::start(arrival, Router::new().route("/", post(slow))).await;
     let mut stream = server.connect().await;
     for _ in 0..2 {
-        tokio::time::sleep(arrival * 5).await;
+        tokio::time::sleep(arrival * 2).await;
         stream.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
         assert_eq!(status(&mut stream).await, "200");
         let mut answer = Vec::new();
