@@ -16,6 +16,9 @@ use crate::admin::messages::{ErrorBody, Explanation, Status};
 /// The stack answers from memory: one that does not in this time is not well.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where nobody even takes the connection, nothing runs.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Largest answer: ten thousand models with ten replicas each take about a third of it.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
@@ -78,7 +81,9 @@ impl Client {
         if written.trim_end_matches('/') != server {
             return Err(refuse());
         }
-        Ok(Self { http: HyperClient::builder(TokioExecutor::new()).build_http(), server })
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        Ok(Self { http: HyperClient::builder(TokioExecutor::new()).build(connector), server })
     }
 
     /// `GET /status`.

@@ -3,18 +3,19 @@
 use std::future::Future;
 use std::io::Read;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http::{HeaderValue, StatusCode};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::{Client, RegistryOperation};
 use poolctl_image::{Reference, StoredImage};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::credentials;
@@ -72,8 +73,10 @@ pub(super) async fn push(image: &StoredImage, to: &Reference) -> anyhow::Result<
             present += 1;
             continue;
         }
-        let content = chunks(image.open_blob(blob)?);
-        client.push_blob_stream(to, content, &digest, Some(blob.size())).await.map_err(refused)?;
+        let (taken, takes) = watch::channel(());
+        let content = chunks(image.open_blob(blob)?).inspect(move |_| taken.send_replace(()));
+        let sending = client.push_blob_stream(to, content, &digest, Some(blob.size()));
+        while_taken(ANSWER_TIMEOUT, to, takes, sending).await?.map_err(refused)?;
         uploaded += 1;
     }
     let media_type =
@@ -88,6 +91,27 @@ pub(super) async fn push(image: &StoredImage, to: &Reference) -> anyhow::Result<
 async fn within<T>(limit: Duration, to: &Reference, call: impl Future<Output = T>) -> anyhow::Result<T> {
     let answered = tokio::time::timeout(limit, call).await;
     answered.map_err(|_| anyhow::anyhow!("--push {to}: {} gave no answer within {limit:?}", to.registry()))
+}
+
+/// What the registry answers to what it takes, unless it takes nothing for too long.
+async fn while_taken<T>(
+    limit: Duration,
+    to: &Reference,
+    mut takes: watch::Receiver<()>,
+    call: impl Future<Output = T>,
+) -> anyhow::Result<T> {
+    let mut call = pin!(call);
+    loop {
+        let taken = tokio::select! {
+            biased;
+            answer = &mut call => return Ok(answer),
+            taken = within(limit, to, takes.changed()) => taken?,
+        };
+        if taken.is_err() {
+            // it has all of it
+            return within(limit, to, call).await;
+        }
+    }
 }
 
 /// A blob's content, read on a thread of its own.
@@ -154,6 +178,34 @@ mod tests {
         let silent = within(Duration::from_millis(1), &to, std::future::pending::<()>()).await.unwrap_err();
         let said = "--push 127.0.0.1:5000/team/digits:v1: 127.0.0.1:5000 gave no answer within 1ms";
         assert_eq!(silent.to_string(), said);
+    }
+
+    #[tokio::test]
+    async fn a_registry_is_waited_for_while_it_takes_a_blob() {
+        let to: Reference = "127.0.0.1:5000/team/digits:v1".parse().unwrap();
+        let limit = Duration::from_secs(1);
+        let (taken, takes) = watch::channel(());
+        let slow = async {
+            for _ in 0..6 {
+                tokio::time::sleep(limit / 5).await;
+                taken.send_replace(());
+            }
+        };
+        while_taken(limit, &to, takes, slow).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_stops_taking_a_blob_is_given_up_also_at_its_end() {
+        let to: Reference = "127.0.0.1:5000/team/digits:v1".parse().unwrap();
+        let limit = Duration::from_millis(20);
+        for all_taken in [false, true] {
+            let (taken, takes) = watch::channel(());
+            taken.send_replace(());
+            let taken = (!all_taken).then_some(taken);
+            let silent = while_taken(limit, &to, takes, std::future::pending::<()>()).await.unwrap_err();
+            assert!(silent.to_string().ends_with("gave no answer within 20ms"), "{silent}");
+            drop(taken);
+        }
     }
 
     #[test]
