@@ -1,6 +1,5 @@
 //! A connection to an admin port.
 
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +13,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::InspectReader;
 use tower::ServiceExt;
 
 use super::standing::{Doing, Standing};
@@ -49,7 +49,13 @@ impl Connection {
                 answer
             }
         });
-        let io = TokioIo::new(Heard { stream, standing: Arc::clone(&standing) });
+        let heard = |bytes: &[u8]| {
+            // none at the end
+            if !bytes.is_empty() {
+                standing.received();
+            }
+        };
+        let io = TokioIo::new(InspectReader::new(stream, heard));
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -82,49 +88,6 @@ impl Connection {
             () = standing.overdue(arrival) => tracing::debug!("an admin connection ended: its request did not arrive"),
             () = standing.displaced() => {}
         }
-    }
-}
-
-/// A stream that tells when bytes come.
-struct Heard<S> {
-    stream: S,
-    standing: Arc<Standing>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        let outcome = Pin::new(&mut self.stream).poll_read(context, into);
-        if into.filled().len() > before {
-            self.standing.received();
-        }
-        outcome
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, from)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        from: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, from)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
