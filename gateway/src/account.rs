@@ -85,17 +85,13 @@ impl Account {
         self.completed = Some(now);
         let Some(place) = &self.place else { return };
         let took = latency.unwrap_or(now.saturating_since(sent));
-        match answer.bearing() {
-            Bearing::Fault => self.model.record_failure(place, size, took, now),
-            Bearing::RunFailed => self.model.record_failed_run(place, size, took, now),
-            // Statistics, say: no run of the model.
-            Bearing::Served if !self.is_present => self.model.record_answer(place),
-            Bearing::Served => match latency {
-                Some(latency) => self.model.record_served(place, size, latency, now),
-                // A stream: its length says nothing of what a run takes, nor its end of whether its runs failed.
-                None => self.model.record_answer(place),
-            },
-            Bearing::Refused => self.model.record_answer(place),
+        match (answer.bearing(), latency) {
+            (Bearing::Fault, _) => self.model.record_failure(place, size, took, now),
+            (Bearing::RunFailed, _) => self.model.record_failed_run(place, size, took, now),
+            (Bearing::Served, Some(latency)) if self.is_present => self.model.record_served(place, size, latency, now),
+            // Statistics, say, are no run of the model; a stream's length says nothing of what a run takes, nor its end of
+            // whether its runs failed; and a refusal ran nothing.
+            (Bearing::Served | Bearing::Refused, _) => self.model.record_answer(place),
         }
     }
 
