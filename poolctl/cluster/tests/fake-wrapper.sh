@@ -5,6 +5,11 @@ dies-early)
     echo "cannot load the runtime" >&2
     exit 3
     ;;
+dies-early-beside-a-child)
+    sleep 600 &
+    echo "child $!" >&2
+    exit 3
+    ;;
 never-ready)
     exec cat
     ;;

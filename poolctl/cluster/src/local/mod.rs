@@ -5,8 +5,10 @@
 //! uses it, as an API server outlives its clients: an autoscaler that starts anew on it finds what its predecessor left.
 //!
 //! No replica outlives this process. Each holds the other end of a pipe as its stdin and exits when the pipe closes,
-//! which the kernel does for us even on SIGKILL.
+//! which the kernel does for us even on SIGKILL. And what a replica started, be it the model server itself where a script is
+//! around it, is killed when its first process ends.
 
+mod group;
 mod lines;
 mod log;
 mod metrics;

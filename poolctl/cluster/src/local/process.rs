@@ -2,17 +2,19 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, ChildStdout, Command};
+use rustix::process::Signal;
+use tokio::process::{ChildStdout, Command};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::LocalSettings;
+use super::group::ProcessGroup;
 use super::lines::{Announced, Lines};
 use super::log::LogLine;
 use super::metrics::{LocalMetrics, StartOutcome};
@@ -114,7 +116,7 @@ impl Supervisor {
             permit = spawns.acquire() => permit,
             _ = &mut stop => return self.launch.metrics.count_start(StartOutcome::Stopped),
         };
-        let (mut child, mut stderr) = match self.spawn() {
+        let (mut processes, mut stderr) = match self.spawn() {
             Ok(spawned) => spawned,
             Err(error) => {
                 let program = self.launch.settings.wrapper.display();
@@ -125,27 +127,28 @@ impl Supervisor {
                 return;
             }
         };
-        let pid = child.id();
+        let leader = processes.leader();
+        let pid = leader.id();
         self.observe(|replica| replica.pid = pid);
         // Waiting for a child closes its stdin, whose end means our death to it: hold it apart.
-        let _stdin = child.stdin.take();
-        let Some(stdout) = child.stdout.take() else { unreachable!("stdout was asked to be a pipe") };
+        let _stdin = leader.stdin.take();
+        let Some(stdout) = leader.stdout.take() else { unreachable!("stdout was asked to be a pipe") };
         let mut stdout = Lines::new(stdout);
 
         let started = tokio::select! {
-            started = self.start(&mut stdout) => started,
+            started = self.start(&mut processes, &mut stdout) => started,
             _ = &mut stop => {
                 self.launch.metrics.count_start(StartOutcome::Stopped);
-                self.terminate(&mut child).await;
+                self.terminate(&mut processes).await;
                 return;
             }
         };
         drop(permit);
         if let Err(reason) = started {
             self.launch.metrics.count_start(StartOutcome::Failed);
-            let status = match tokio::time::timeout(SETTLE, child.wait()).await {
+            let status = match tokio::time::timeout(SETTLE, processes.ended()).await {
                 Ok(status) => status.ok(),
-                Err(_) => self.kill(&mut child).await,
+                Err(_) => kill(&mut processes).await,
             };
             self.exited(format!("{reason} ({})", self.describe(status, &mut stderr).await));
             let _ = stop.await;
@@ -154,17 +157,17 @@ impl Supervisor {
         self.launch.metrics.count_start(StartOutcome::Ready);
 
         tokio::select! {
-            status = child.wait() => {
+            status = processes.ended() => {
                 self.exited(self.describe(status.ok(), &mut stderr).await);
                 let _ = stop.await;
             }
-            _ = &mut stop => self.terminate(&mut child).await,
+            _ = &mut stop => self.terminate(&mut processes).await,
             never = self.echo(&mut stdout) => match never {},
         }
     }
 
-    /// The process, and the task that reads its stderr to the end.
-    fn spawn(&self) -> std::io::Result<(Child, JoinHandle<()>)> {
+    /// Its processes, and the task that reads its stderr to the end.
+    fn spawn(&self) -> std::io::Result<(ProcessGroup, JoinHandle<()>)> {
         let settings = &self.launch.settings;
         let mut command = Command::new(&settings.wrapper);
         command
@@ -173,18 +176,16 @@ impl Supervisor {
             .args(["--claim-key", &settings.claim_key, "--pod-uid", &self.uid.0])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Its own group: Ctrl-C reaches this process only, which then stops its replicas in order.
-            .process_group(0)
-            .kill_on_drop(true);
+            .stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("KFERVING_") {
                 command.env_remove(name);
             }
         }
         command.envs(&settings.environment);
-        let mut child = command.spawn()?;
-        let Some(stderr) = child.stderr.take() else { unreachable!("stderr was asked to be a pipe") };
+        // Their own group: Ctrl-C reaches this process only, which then stops its replicas in order.
+        let mut processes = ProcessGroup::spawn(&mut command)?;
+        let Some(stderr) = processes.leader().stderr.take() else { unreachable!("stderr was asked to be a pipe") };
         let name = self.name.clone();
         let last_words = Arc::clone(&self.last_words);
         let echo = tokio::spawn(async move {
@@ -195,13 +196,21 @@ impl Supervisor {
                 *last_words.lock() = line.text;
             }
         });
-        Ok((child, echo))
+        Ok((processes, echo))
     }
 
     /// Waits until the replica is ready; the reason why it never will be otherwise.
-    async fn start(&self, stdout: &mut Lines<ChildStdout>) -> Result<(), String> {
+    async fn start(&self, processes: &mut ProcessGroup, stdout: &mut Lines<ChildStdout>) -> Result<(), String> {
         let timeout = self.launch.settings.start_timeout;
-        let announced = tokio::time::timeout(timeout, announced(stdout))
+        let mut announced = pin!(announced(stdout));
+        let announced = async {
+            tokio::select! {
+                announced = announced.as_mut() => announced,
+                // With what it started gone too, all that is announced is in the pipe.
+                _ = processes.ended() => announced.await,
+            }
+        };
+        let announced = tokio::time::timeout(timeout, announced)
             .await
             .map_err(|_| format!("it was not ready after {timeout:?}"))??;
         let startup = self.created.elapsed().unwrap_or(Duration::ZERO);
@@ -221,28 +230,14 @@ impl Supervisor {
         std::future::pending().await
     }
 
-    /// SIGTERM, the grace, SIGKILL; returns when the process is reaped.
-    async fn terminate(&self, child: &mut Child) {
-        self.signal(child, Signal::TERM);
+    /// SIGTERM, the grace, SIGKILL; returns when the process is reaped and what it started is killed.
+    async fn terminate(&self, processes: &mut ProcessGroup) {
+        processes.signal(Signal::TERM);
         let grace = self.launch.settings.stop_grace;
-        if tokio::time::timeout(grace, child.wait()).await.is_err() {
+        if tokio::time::timeout(grace, processes.ended()).await.is_err() {
             tracing::warn!(replica = %self.name, ?grace, "did not end after SIGTERM: killing it");
             self.launch.metrics.kills.inc();
-            self.kill(child).await;
-        }
-    }
-
-    async fn kill(&self, child: &mut Child) -> Option<ExitStatus> {
-        self.signal(child, Signal::KILL);
-        child.wait().await.ok()
-    }
-
-    /// Signals the process and those that it started: a wrapper may be a script around the real one.
-    fn signal(&self, child: &Child, signal: Signal) {
-        // `id` is some until the child is reaped, so the signal cannot hit processes that got its number later.
-        let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else { return };
-        if let Err(error) = kill_process_group(group, signal) {
-            tracing::error!(replica = %self.name, ?signal, %error, "cannot signal it");
+            kill(processes).await;
         }
     }
 
@@ -265,6 +260,11 @@ impl Supervisor {
             store.observe(&self.uid, change);
         }
     }
+}
+
+async fn kill(processes: &mut ProcessGroup) -> Option<ExitStatus> {
+    processes.signal(Signal::KILL);
+    processes.ended().await.ok()
 }
 
 async fn announced(stdout: &mut Lines<ChildStdout>) -> Result<Lifecycle, String> {

@@ -59,6 +59,12 @@ fn exists(pid: u32) -> bool {
     PathBuf::from(format!("/proc/{pid}")).exists()
 }
 
+/// The one process that process `pid` started.
+fn child_of(pid: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.trim().parse().unwrap()
+}
+
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -188,11 +194,50 @@ async fn what_a_replica_started_ends_with_it() {
         let fixture = fixture_with(LocalSettings { stop_grace: short, ..settings(fault) });
         let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
         let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let child: u32 = children.trim().parse().unwrap();
+        let child = child_of(pid);
         fixture.cluster.delete(&uid, &Expected::default()).await;
         until("the process is gone", || !exists(pid)).await;
         until("its child is gone", || !is_running(child)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_replica_started_ends_with_it() {
+    let fixture = fixture_with(settings("with-a-child"));
+    let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
+    let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+    let child = child_of(pid);
+    kill(pid);
+    assert!(exit_reason(&fixture).await.contains("signal: 9"));
+    until("its child is gone", || !is_running(child)).await;
+}
+
+#[tokio::test]
+async fn what_a_replica_started_that_never_was_ready_ends_with_it() {
+    // The child holds the pipes open: what waits for their end waits for this long.
+    let fixture = fixture_with(LocalSettings { start_timeout: 2 * PATIENCE, ..settings("dies-early-beside-a-child") });
+    fixture.cluster.create(fixture.idle()).await.unwrap();
+    let reason = exit_reason(&fixture).await;
+    assert!(reason.contains("exit status: 3"), "{reason}");
+    let (_, child) = reason.split_once("last message: child ").unwrap();
+    let child = child.trim_end_matches(')').parse().unwrap();
+    until("its child is gone", || !is_running(child)).await;
+}
+
+#[test]
+fn a_runtime_that_ends_leaves_no_processes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_fixture, pid, child) = runtime.block_on(async {
+        let fixture = fixture_with(settings("with-a-child-that-ignores-sigterm"));
+        let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
+        let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+        (fixture, pid, child_of(pid))
+    });
+    drop(runtime);
+    let deadline = Instant::now() + PATIENCE;
+    while is_running(pid) || is_running(child) {
+        assert!(Instant::now() < deadline, "not gone within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
