@@ -191,6 +191,33 @@ async fn a_replica_that_answers_and_closes_without_reading_is_heard() {
     gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_comes_late_to_a_head_request_is_nobodys_answer() {
+    let (replica, addr) = Replica::start().await;
+    let gateway = in_front_of(addr);
+    let request = "HEAD /v2/models/digits/config HTTP/1.1\r\nhost: digits.vision\r\n\r\n";
+    let late = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    let (mut client, mut upstream) = tokio::join!(send(&gateway, request), replica.accept());
+    read_until(&mut upstream, b"\r\n\r\n").await;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", late.len());
+    upstream.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_until(&mut client.answers, b"\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+
+    let replica = tokio::spawn(async move {
+        if upstream.read(&mut [0]).await.unwrap() > 0 {
+            // As late as it can be: the next request is there.
+            upstream.write_all(late.as_bytes()).await.unwrap();
+            return;
+        }
+        let mut next = replica.accept().await;
+        read_until(&mut next, b"\r\n\r\nx").await;
+        next.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine").await.unwrap();
+    });
+    assert_eq!(TestClient::http1().post(&gateway.url(INFER), "x").await.body, "fine");
+    replica.await.unwrap();
+    gateway.stop().await;
+}
+
 /// The gateway expects `100-continue` of a replica that it does not know yet: the client did not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_meets_no_expectation_is_asked_without() {

@@ -71,8 +71,12 @@ impl AnswerHead {
             fields.note(&name, line.value)?;
             headers.append(name, value);
         }
-        let framing = fields.framing(status, version, method)?;
-        let keep_alive = framing != Framing::Close && fields.is_kept_alive(version);
+        let announced = fields.framing(version)?;
+        let framing = if has_no_body(status, method) { Framing::Length(0) } else { announced };
+        // Some servers send a body that they announce where none may be, and later than anyone looks: it would be taken for
+        // the next answer.
+        let is_clear = framing == announced || (*method != Method::HEAD && announced == Framing::Close);
+        let keep_alive = framing != Framing::Close && is_clear && fields.is_kept_alive(version);
         bytes.advance(length);
         Ok(Some(Self { status, headers, framing, keep_alive }))
     }
@@ -87,6 +91,13 @@ fn of_parser(error: httparse::Error) -> &'static str {
         httparse::Error::Version | httparse::Error::Status => STATUS_LINE,
         _ => HEADER_LINE,
     }
+}
+
+/// Whether no body follows the head, whatever that announces.
+fn has_no_body(status: StatusCode, method: &Method) -> bool {
+    *method == Method::HEAD
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// The headers that delimit an answer.
@@ -119,22 +130,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Stricter than RFC 9112, 6.3 where a lenient reader would have to choose: both framings, a length given twice and an
+    /// What the head says of the body. Stricter than RFC 9112, 6.3 where a lenient reader would have to choose: both framings, a length given twice and an
     /// encoding other than `chunked` are errors.
-    fn framing(&self, status: StatusCode, version: u8, method: &Method) -> Result<Framing, H1Error> {
-        let framing = match (self.length, self.encoding) {
-            (Some(_), Some(_)) => return Err(H1Error::Malformed("both Content-Length and Transfer-Encoding")),
+    fn framing(&self, version: u8) -> Result<Framing, H1Error> {
+        match (self.length, self.encoding) {
+            (Some(_), Some(_)) => Err(H1Error::Malformed("both Content-Length and Transfer-Encoding")),
             (Some(length), None) => {
                 let length = parse_length(length);
-                Framing::Length(length.map_err(|_| H1Error::Malformed("its Content-Length is no decimal number"))?)
+                Ok(Framing::Length(length.map_err(|_| H1Error::Malformed("its Content-Length is no decimal number"))?))
             }
-            (None, Some(encoding)) if version == 1 && encoding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
-            (None, Some(_)) => return Err(H1Error::Malformed("its Transfer-Encoding is not chunked in HTTP/1.1")),
-            (None, None) => Framing::Close,
-        };
-        let without_body =
-            status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        Ok(if without_body || *method == Method::HEAD { Framing::Length(0) } else { framing })
+            (None, Some(encoding)) if version == 1 && encoding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+            (None, Some(_)) => Err(H1Error::Malformed("its Transfer-Encoding is not chunked in HTTP/1.1")),
+            (None, None) => Ok(Framing::Close),
+        }
     }
 
     fn is_kept_alive(&self, version: u8) -> bool {

@@ -131,7 +131,7 @@ async fn the_body_ends_where_its_framing_says_and_the_connection_is_kept() {
             "ok",
         ),
         ("HTTP/1.1 204 No Content\r\n\r\n", ""),
-        ("HTTP/1.1 304 Not Modified\r\ncontent-length: 100\r\n\r\n", ""),
+        ("HTTP/1.1 304 Not Modified\r\n\r\n", ""),
         ("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok", "ok"),
     ];
     for (answer, body) in answers {
@@ -144,14 +144,18 @@ async fn the_body_ends_where_its_framing_says_and_the_connection_is_kept() {
 }
 
 #[tokio::test]
-async fn an_answer_to_head_has_no_body_whatever_it_announces() {
-    for answer in [
-        "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-        "HTTP/1.1 200 OK\r\n\r\n",
+async fn a_connection_on_which_a_body_may_come_that_may_not_is_not_used_again() {
+    let head = Method::HEAD;
+    for (method, answer, kept) in [
+        (&head, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", false),
+        (&head, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", false),
+        (&head, "HTTP/1.1 200 OK\r\n\r\n", false),
+        (&head, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true),
+        (&Method::POST, "HTTP/1.1 204 No Content\r\ncontent-length: 4\r\n\r\n", false),
+        (&Method::POST, "HTTP/1.1 304 Not Modified\r\ncontent-length: 100\r\n\r\n", false),
     ] {
-        for outcome in ask_both(&Method::HEAD, answer).await {
-            assert!(outcome.kept, "{answer:?}");
+        for outcome in ask_both(method, answer).await {
+            assert_eq!(outcome.kept, kept, "{answer:?}");
             assert_eq!(outcome.body(), "");
         }
     }
