@@ -54,6 +54,8 @@ impl Inference {
                 match sentinel(status, response.headers()) {
                     Some(refused) => Err(refused),
                     None => {
+                        // Whoever answers before it consents may wait for the body to end its answer.
+                        payload.open_gate();
                         Ok((response, Beginning { size, sent, latency: (!self.is_stream).then_some(latency), status }))
                     }
                 }

@@ -226,6 +226,18 @@ async fn a_long_body_is_streamed_once_the_replica_consents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_answers_before_it_consents_gets_the_body() {
+    let wrapper = FakeWrapper::start(Behaviour::EchoFrames);
+    let gateway = TestGateway::start(vec![static_model("digits", &[(wrapper.addr, 1)])]);
+    let body = vec![7_u8; 300 << 10];
+    let request = Request::post(gateway.url(INFER)).body(Full::from(body.clone())).unwrap();
+    let answer = TestClient::http1().try_send(request).await.expect("an answer that ends");
+    assert_eq!((answer.status, answer.body == body), (StatusCode::OK, true));
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_body_goes_to_another_replica_when_the_first_refuses_it() {
     let refusing = FakeWrapper::start(Behaviour::Refuse(StatusCode::MISDIRECTED_REQUEST, "misdirected"));
     let serving = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
