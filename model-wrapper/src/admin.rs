@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -13,9 +13,6 @@ use model_wrapper_admin::{DrainResponse, ErrorResponse, SpecializeRequest, State
 use serde::Deserialize;
 
 use crate::serving::{Refusal, Serving};
-
-/// Largest specialize request. A real one has about 1 KB.
-const MAX_REQUEST_BYTES: usize = 1 << 20;
 
 /// How long a drain waits where the caller does not say: Knative's own default for the time between the first failed probe and
 /// the end, and the longest it may be told to.
@@ -45,9 +42,6 @@ struct DrainQuery {
     timeout_ms: Option<u64>,
 }
 
-/// A body, unless it is too large or broke off.
-type Body = Result<Bytes, BytesRejection>;
-
 /// Routes of the admin port.
 pub fn router(serving: Serving, authority: Authority) -> Router {
     Router::new()
@@ -65,15 +59,10 @@ pub fn router(serving: Serving, authority: Authority) -> Router {
                 "wrong method: specialize and drain with POST, ask for the rest with GET",
             )
         })
-        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(Admin { serving, authority })
 }
 
-async fn specialize(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(refused) => return error(refused.status(), refused.body_text()),
-    };
+async fn specialize(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
     let request: SpecializeRequest = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(reason) => return error(StatusCode::BAD_REQUEST, format!("the body is no specialize request: {reason}")),
@@ -99,16 +88,11 @@ async fn wait_for_drain(
     State(admin): State<Admin>,
     query: Result<Query<DrainQuery>, QueryRejection>,
     headers: HeaderMap,
-    body: Body,
 ) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
         Err(refused) => return error(StatusCode::BAD_REQUEST, refused.body_text()),
     };
-    // Whatever it has: a request that is not read to its end has not arrived.
-    if let Err(refused) = body {
-        return error(refused.status(), refused.body_text());
-    }
     if let Err(reason) = admin.authority.check_drain(&headers, admin.serving.pod_uid()) {
         tracing::warn!(reason, "drain refused");
         return error(StatusCode::UNAUTHORIZED, reason);

@@ -37,8 +37,8 @@ pub fn router(registry: Registry) -> Router {
 
 /// Serves `router` over HTTP/1.1 until shutdown is requested and requests in flight are answered, or a second later.
 ///
-/// A client may be silent for as long as it likes, but must send a request that it began within 10 s, and takes no place from
-/// others: of more than 64 connections the one that has been without an answer under way for longest is closed.
+/// A client may be silent for as long as it likes, but must send a request that it began within 10 s, with a body
+/// of at most 32 KiB, and takes no place from others: of more than 64 connections the one that has been without an answer under way for longest is closed.
 pub async fn serve<L: Listener>(listener: L, router: Router, shutdown: Shutdown) {
     serve_with(ARRIVAL, listener, router, shutdown).await;
 }

@@ -2,13 +2,13 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
-use axum::http::Request;
-use http_body::{Frame, SizeHint};
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +22,10 @@ use crate::{Shutdown, lame_duck};
 
 /// Bytes of a request's head, and of what is read ahead. The largest head, a claim's with its token, has 1 KB.
 const MAX_HEAD_BYTES: usize = 16 << 10;
+
+/// Bytes of a request's body. The largest, a claim's, has the path of a model: 4 KiB at most, of whose bytes JSON makes six each
+/// at worst. All else in it has 1 KB.
+const MAX_BODY_BYTES: usize = 32 << 10;
 
 /// What serves a connection.
 pub(super) struct Connection {
@@ -43,8 +47,14 @@ impl Connection {
         let service = service_fn(|request: Request<Incoming>| {
             let (standing, router) = (Arc::clone(&standing), router.clone());
             async move {
-                let request = request.map(|body| Body::new(Arriving::new(body, Arc::clone(&standing))));
-                let answer = router.oneshot(request).await;
+                // the head of one that was sent ahead came before its turn
+                standing.is(Doing::Receiving);
+                let request = arrived(request).await;
+                standing.is(Doing::Answering);
+                let answer = match request {
+                    Ok(request) => router.oneshot(request).await,
+                    Err(refusal) => Ok(refusal),
+                };
                 standing.is(Doing::Answered);
                 answer
             }
@@ -91,40 +101,24 @@ impl Connection {
     }
 }
 
-/// A request's body, which tells when it is here whole.
-struct Arriving {
-    body: Incoming,
-    standing: Arc<Standing>,
-}
-
-impl Arriving {
-    fn new(body: Incoming, standing: Arc<Standing>) -> Self {
-        // the head of one that was sent ahead came before its turn
-        standing.is(if body.is_end_stream() { Doing::Answering } else { Doing::Receiving });
-        Self { body, standing }
-    }
-}
-
-impl HttpBody for Arriving {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.standing.is(Doing::Answering);
+/// The request once it is here whole, or what is answered instead of serving it.
+async fn arrived(request: Request<Incoming>) -> Result<Request<Body>, Response> {
+    let (head, body) = request.into_parts();
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(Request::from_parts(head, Body::from(body.to_bytes()))),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message =
+                format!("the body is too large: no request to this port has more than {MAX_BODY_BYTES} bytes");
+            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, &message))
         }
-        frame
+        Err(error) => {
+            tracing::debug!(%error, "an admin request's body broke off");
+            Err(refusal(StatusCode::BAD_REQUEST, "the body cannot be read: it broke off, or its chunks are malformed"))
+        }
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// `message` has nothing that JSON escapes.
+fn refusal(status: StatusCode, message: &str) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], format!(r#"{{"error": "{message}"}}"#)).into_response()
 }

@@ -106,8 +106,10 @@ async fn a_unix_socket_is_served_too() {
 #[tokio::test]
 async fn a_request_that_does_not_arrive_ends_its_connection() {
     let echo = Router::new().route("/", post(|body: Bytes| async { body }));
-    let server = Server::start(Duration::from_millis(50), echo).await;
+    let server = Server::start(Duration::from_millis(50), router(Registry::new()).merge(echo)).await;
     for begun in [
+        // of a route that takes no body
+        "GET /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n1234",
         "GET / HTTP/1.1\r\nhost: a\r\n",
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n1234",
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\n1234\r\n",
@@ -238,5 +240,25 @@ async fn a_head_has_a_bound() {
     // it may be told off before it has sent all
     let _ = stream.write_all(&vec![b'a'; 2 * (16 << 10)]).await;
     assert_eq!(status(&mut stream).await, "431");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_has_a_bound() {
+    let echo = Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() }));
+    let server = Server::start(ARRIVAL, router(Registry::new()).merge(echo)).await;
+    for (request, bytes, expected, words) in [
+        ("POST / HTTP/1.1\r\n", 32 << 10, "200", "32768"),
+        ("POST / HTTP/1.1\r\n", (32 << 10) + 1, "413", r#"{"error": "the body is too large"#),
+        ("GET /healthz HTTP/1.1\r\n", (32 << 10) + 1, "413", r#"{"error": "the body is too large"#),
+    ] {
+        let head = format!("{request}host: a\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n");
+        let mut stream = server.sent(&[head.as_bytes(), &vec![b'a'; bytes]].concat()).await;
+        assert_eq!(status(&mut stream).await, expected, "{request}");
+        let answer = String::from_utf8(rest(&mut stream).await).unwrap();
+        assert!(answer.contains(words), "{request}: {answer}");
+    }
+    let mut stream = server.sent(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nx\r\n").await;
+    assert_eq!(status(&mut stream).await, "400");
     server.stop().await;
 }
