@@ -176,7 +176,7 @@ fn snapshot_of(replica: &crate::replica::Replica, now: Moment) -> ReplicaSnapsho
         address: replica.spec.addr.to_string(),
         device: replica.spec.device.as_str(),
         in_flight: replica.slots().in_flight(),
-        concurrency: replica.spec.concurrency,
+        concurrency: replica.slots().concurrency(),
         ejected: replica.is_suspended(now) || replica.health().is_ejected(now),
     }
 }

@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::model::{Model, ModelKey};
 use crate::model_route::ModelRoute;
 use crate::reading::Readings;
-use crate::replica::{Replica, ReplicaId, ReplicaSpec};
+use crate::replica::{Replica, ReplicaId, ReplicaSpec, Terms};
 use crate::settings::GatewaySettings;
 use crate::table::Table;
 use crate::timer::Timers;
@@ -131,13 +131,13 @@ impl Inner {
 
     // === What the autoscaler says ===
 
-    pub(crate) fn add_claimed(&self, key: ModelKey, spec: ReplicaSpec) {
+    pub(crate) fn add_claimed(&self, key: ModelKey, spec: ReplicaSpec, terms: Terms) {
         let mut claimed = self.claimed.lock();
         let id = spec.id.clone();
         // Announced anew after a reconnect: it stays as it is.
         let entry = claimed.entry(id).or_insert_with(|| ClaimedReplica {
             model: key,
-            replica: Arc::new(Replica::new(spec, self.settings.threads)),
+            replica: Arc::new(Replica::new(spec, terms, self.settings.threads)),
         });
         if let Some(model) = self.table.load().get(&entry.model.namespace, &entry.model.name) {
             model.set_trouble(None);

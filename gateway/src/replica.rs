@@ -40,8 +40,8 @@ pub(crate) struct Activation {
     pub(crate) load: Duration,
 }
 
-/// What is known of a replica when it appears.
-#[derive(Clone, Debug, PartialEq)]
+/// What is known of a replica when it appears, and does not change.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReplicaSpec {
     pub(crate) id: ReplicaId,
     pub(crate) origin: Origin,
@@ -49,8 +49,6 @@ pub(crate) struct ReplicaSpec {
     pub(crate) name: String,
     pub(crate) addr: SocketAddr,
     pub(crate) device: Device,
-    pub(crate) cost: f64,
-    pub(crate) concurrency: u32,
     /// Digest of the model it holds; empty for a static replica.
     pub(crate) digest: String,
     pub(crate) activation: Option<Activation>,
@@ -66,11 +64,25 @@ impl ReplicaSpec {
             name: replica.url.trim_start_matches("http://").to_owned(),
             addr: replica.addr,
             device: replica.device,
-            cost: replica.cost,
-            concurrency: replica.concurrency,
             digest: String::new(),
             activation: None,
         }
+    }
+}
+
+/// On what terms a replica is used. They may change while requests run on it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Terms {
+    /// Relative cost of a replica-second.
+    pub(crate) cost: f64,
+    /// Requests at a time; 0 sets no limit.
+    pub(crate) concurrency: u32,
+}
+
+impl Terms {
+    /// Of a replica that a configuration names.
+    pub(crate) const fn of_static(replica: &StaticReplica) -> Self {
+        Self { cost: replica.cost, concurrency: replica.concurrency }
     }
 }
 
@@ -87,6 +99,8 @@ pub(crate) struct Replica {
     pub(crate) identity: Option<HeaderValue>,
     /// `kferving-replica` of its answers.
     pub(crate) name_header: HeaderValue,
+    /// The bits of an `f64`.
+    cost: AtomicU64,
     slots: Slots,
     health: Health,
     /// No new request may go to it.
@@ -103,7 +117,7 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// A replica with room for the connections of `threads` threads.
-    pub(crate) fn new(spec: ReplicaSpec, threads: usize) -> Self {
+    pub(crate) fn new(spec: ReplicaSpec, terms: Terms, threads: usize) -> Self {
         let identity = (spec.origin == Origin::Claimed)
             .then(|| HeaderValue::from_str(&format!("{}@{}", spec.id.revision, spec.digest)).ok())
             .flatten();
@@ -111,7 +125,8 @@ impl Replica {
         Self {
             identity,
             name_header,
-            slots: Slots::new(spec.concurrency),
+            cost: AtomicU64::new(terms.cost.to_bits()),
+            slots: Slots::new(terms.concurrency),
             health: Health::new(),
             closed: AtomicBool::new(false),
             answered: AtomicBool::new(false),
@@ -122,6 +137,17 @@ impl Replica {
             h2: (0..threads).map(|_| H2Slot::default()).collect(),
             spec,
         }
+    }
+
+    /// Changes the terms. The requests in flight stay, and count.
+    pub(crate) fn set_terms(&self, terms: Terms) {
+        self.cost.store(terms.cost.to_bits(), Ordering::Relaxed);
+        self.slots.set_concurrency(terms.concurrency);
+    }
+
+    /// Relative cost of a replica-second.
+    pub(crate) fn cost(&self) -> f64 {
+        f64::from_bits(self.cost.load(Ordering::Relaxed))
     }
 
     /// Stops new requests. Sequentially consistent with a request that takes a slot and then looks: after this, whoever

@@ -56,6 +56,44 @@ async fn a_model_whose_replicas_are_exchanged_is_never_without_one() {
     gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_on_a_replica_counts_when_its_concurrency_and_cost_change() {
+    let wrapper = FakeWrapper::start(Behaviour::Gated);
+    let on_terms = |concurrency, cost| {
+        let mut model = static_model("digits", &[(wrapper.addr, concurrency)]);
+        model.replicas[0].cost = cost;
+        vec![model]
+    };
+    let gateway = TestGateway::start(on_terms(2, 1.0));
+    let mut requests = JoinSet::new();
+    let mut ask = || {
+        let (client, url) = (TestClient::http1(), gateway.url("/v2/models/digits/infer"));
+        requests.spawn(async move { client.post(&url, "x").await.status.as_u16() });
+    };
+    let held = || gateway.metric("kferving_gateway_held_requests", &[]);
+    ask();
+    ask();
+    eventually("two run", || wrapper.running() == 2).await;
+
+    gateway.gateway.set_models(on_terms(1, 5.0));
+    let device = gateway.gateway.explain("vision", "digits", 1).unwrap().devices.remove(0);
+    assert!((device.cost - 5.0).abs() < f64::EPSILON);
+    assert_eq!((device.replicas[0].in_flight, device.replicas[0].concurrency), (2, 1));
+    ask();
+    eventually("the third waits", || held() == 1.0).await;
+    wrapper.let_go(1);
+    eventually("one has ended", || gateway.metric("kferving_gateway_in_flight_requests", &[]) == 1.0).await;
+    assert_eq!((held(), wrapper.running()), (1.0, 1), "one is as many as it may have now");
+
+    gateway.gateway.set_models(on_terms(2, 5.0));
+    eventually("the third runs", || wrapper.running() == 2).await;
+    wrapper.let_go(2);
+    assert_eq!(requests.join_all().await, [200; 3]);
+    assert_eq!((wrapper.peak(), wrapper.requests()), (2, 3));
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_model_that_comes_and_goes_serves_or_does_not_exist() {
     let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));

@@ -26,13 +26,13 @@ impl<R: Replica + ?Sized> Replica for Arc<R> {
     }
 }
 
-/// Requests in flight on one replica, never above its concurrency.
+/// Requests in flight on one replica, never above its concurrency, unless that was lowered below what was in flight.
 ///
 /// Every operation is sequentially consistent: whoever finds no free slot and then joins the hold queue, and whoever
 /// frees a slot and then looks at the hold queue, cannot both miss each other.
 #[derive(Debug)]
 pub struct Slots {
-    concurrency: u32,
+    concurrency: AtomicU32,
     in_flight: AtomicU32,
 }
 
@@ -41,7 +41,12 @@ impl Slots {
     /// does.
     #[must_use]
     pub const fn new(concurrency: u32) -> Self {
-        Self { concurrency, in_flight: AtomicU32::new(0) }
+        Self { concurrency: AtomicU32::new(concurrency), in_flight: AtomicU32::new(0) }
+    }
+
+    /// Changes how many requests the replica takes at a time. Those in flight stay; none is added while there are as many.
+    pub fn set_concurrency(&self, concurrency: u32) {
+        self.concurrency.store(concurrency, SeqCst);
     }
 
     /// Requests in flight now.
@@ -52,8 +57,8 @@ impl Slots {
 
     /// Requests that the replica takes at a time; 0 sets no limit.
     #[must_use]
-    pub const fn concurrency(&self) -> u32 {
-        self.concurrency
+    pub fn concurrency(&self) -> u32 {
+        self.concurrency.load(SeqCst)
     }
 
     /// Whether there is room for one more request at this moment.
@@ -65,11 +70,14 @@ impl Slots {
     /// What a request would meet that joins now.
     #[must_use]
     pub fn load(&self) -> Load {
-        Load { ahead: self.in_flight(), concurrency: self.concurrency }
+        Load { ahead: self.in_flight(), concurrency: self.concurrency() }
     }
 
-    const fn limit(&self) -> u32 {
-        if self.concurrency == 0 { u32::MAX } else { self.concurrency }
+    fn limit(&self) -> u32 {
+        match self.concurrency() {
+            0 => u32::MAX,
+            concurrency => concurrency,
+        }
     }
 
     /// Takes a slot unless all are taken; returns how many were taken before.

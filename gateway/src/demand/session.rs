@@ -21,7 +21,7 @@ use super::{DemandTarget, Urgent};
 use crate::error::Reason;
 use crate::gateway::Inner;
 use crate::model::{ModelKey, Trouble};
-use crate::replica::{Activation, Origin, ReplicaId, ReplicaSpec};
+use crate::replica::{Activation, Origin, ReplicaId, ReplicaSpec, Terms};
 
 /// How often the whole demand is sent.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
@@ -155,7 +155,7 @@ impl Session<'_> {
     }
 
     fn add(&mut self, added: ReplicaAdded) {
-        let (key, spec) = match spec_of(added) {
+        let (key, spec, terms) = match spec_of(added) {
             Ok(parsed) => parsed,
             Err(error) => {
                 tracing::error!(error, "the autoscaler announced a replica that cannot be used");
@@ -163,7 +163,7 @@ impl Session<'_> {
             }
         };
         self.announced.insert(spec.id.clone());
-        self.inner.add_claimed(key, spec);
+        self.inner.add_claimed(key, spec, terms);
     }
 
     fn remove(&mut self, revision: &str, uid: &str) {
@@ -192,7 +192,7 @@ fn target_of(leader: &str) -> DemandTarget {
     }
 }
 
-fn spec_of(added: ReplicaAdded) -> Result<(ModelKey, ReplicaSpec), String> {
+fn spec_of(added: ReplicaAdded) -> Result<(ModelKey, ReplicaSpec, Terms), String> {
     let addr: SocketAddr = added.address.parse().map_err(|_| format!("address {:?} is not IP:PORT", added.address))?;
     let device: Device = added.device.parse().map_err(|error: gateway_policy::ParseDeviceError| error.to_string())?;
     let activation = added.phases.map(|phases| Activation {
@@ -208,10 +208,9 @@ fn spec_of(added: ReplicaAdded) -> Result<(ModelKey, ReplicaSpec), String> {
         name: added.name,
         addr,
         device,
-        cost: added.cost,
-        concurrency: added.concurrency,
         digest: added.digest,
         activation,
     };
-    Ok((ModelKey { namespace: added.namespace, name: added.model }, spec))
+    let terms = Terms { cost: added.cost, concurrency: added.concurrency };
+    Ok((ModelKey { namespace: added.namespace, name: added.model }, spec, terms))
 }

@@ -27,7 +27,7 @@ use crate::demand::Outbox;
 use crate::error;
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::model_route::{ModelRoute, Unavailable};
-use crate::replica::{Origin, Replica, ReplicaId, ReplicaSpec};
+use crate::replica::{Origin, Replica, ReplicaId, ReplicaSpec, Terms};
 use holding::Waiter;
 use presence::Presence;
 use routing::Routing;
@@ -110,17 +110,20 @@ impl Model {
     // === What the control plane says ===
 
     /// Replaces what the table says of this model. The static replicas change at once, so that no request finds none in
-    /// between; those that are as they were stay. A new one has room for the connections of `threads` threads.
+    /// between; those that are where they were stay, on new terms. A new one has room for the connections of `threads` threads.
     pub(crate) fn set_route(self: &Arc<Self>, route: ModelRoute, threads: usize) {
-        let wanted: Vec<ReplicaSpec> = route.replicas.iter().map(ReplicaSpec::of_static).collect();
+        let wanted: Vec<(ReplicaSpec, Terms)> =
+            route.replicas.iter().map(|replica| (ReplicaSpec::of_static(replica), Terms::of_static(replica))).collect();
         self.route.store(Arc::new(route));
         let mut left = Vec::new();
         self.change_members(|members| {
-            let stays = |member: &Replica| member.spec.origin == Origin::Claimed || wanted.contains(&member.spec);
+            let is_wanted = |member: &Replica| wanted.iter().any(|(spec, _)| *spec == member.spec);
+            let stays = |member: &Replica| member.spec.origin == Origin::Claimed || is_wanted(member);
             left = members.extract_if(.., |member| !stays(member)).collect();
-            for spec in wanted {
-                if members.iter().all(|member| member.spec.id != spec.id) {
-                    members.push(Arc::new(Replica::new(spec, threads)));
+            for (spec, terms) in wanted {
+                match members.iter().find(|member| member.spec.id == spec.id) {
+                    Some(member) => member.set_terms(terms),
+                    None => members.push(Arc::new(Replica::new(spec, terms, threads))),
                 }
             }
         });

@@ -33,7 +33,7 @@ impl Routing {
     pub(crate) fn new(route: &ModelRoute, members: &[Arc<Replica>], now: Moment) -> Self {
         let mut classes: Vec<ReplicaClass> = Vec::new();
         for replica in members.iter().filter(|replica| !replica.is_suspended(now)) {
-            let (device, cost) = (replica.spec.device, replica.spec.cost);
+            let (device, cost) = (replica.spec.device, replica.cost());
             let same = |class: &&mut ReplicaClass| class.device == device && class.cost.total_cmp(&cost).is_eq();
             match classes.iter_mut().find(same) {
                 Some(class) => class.replicas.push(Arc::clone(replica)),

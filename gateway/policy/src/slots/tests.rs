@@ -55,6 +55,22 @@ fn zero_sets_no_limit() {
 }
 
 #[test]
+fn a_concurrency_that_changes_counts_what_is_in_flight() {
+    let replica = replica(3);
+    let mut slots: Vec<_> = (0..3).filter_map(|_| Slot::acquire(Arc::clone(&replica)).ok()).collect();
+    replica.slots.set_concurrency(2);
+    assert_eq!((replica.slots.in_flight(), replica.slots.load().concurrency), (3, 2));
+    slots.pop();
+    assert!(Slot::acquire(Arc::clone(&replica)).is_err(), "two are in flight");
+    slots.pop();
+    slots.extend(Slot::acquire(Arc::clone(&replica)).ok());
+    assert!(!replica.slots.has_free());
+    replica.slots.set_concurrency(0);
+    assert!(replica.slots.has_free());
+    assert_eq!(slots.len(), 2);
+}
+
+#[test]
 fn threads_together_never_exceed_the_concurrency() {
     const CONCURRENCY: u32 = 3;
     let replica = replica(CONCURRENCY);
