@@ -125,20 +125,27 @@ impl TensorMetadata {
     }
 }
 
+impl ModelMetadata {
+    /// The input of that name, or an error that says which there are.
+    pub(crate) fn known_input(&self, name: &str) -> Result<&TensorMetadata, InferError> {
+        self.input(name).ok_or_else(|| {
+            let optionally = if self.optional_inputs.is_empty() { "" } else { ", and optionally " };
+            InferError::BadRequest(format!(
+                "unknown input '{}': model '{}' takes {}{optionally}{}",
+                shorten(name),
+                self.name,
+                list(&self.inputs),
+                list(&self.optional_inputs)
+            ))
+        })
+    }
+}
+
 impl InferRequest {
     /// Checks that the request has each input of the model once, of the right type and shape, and wants outputs that it has.
     pub fn check(&self, model: &ModelMetadata) -> Result<(), InferError> {
         for (index, tensor) in self.inputs.iter().enumerate() {
-            let wanted = model.input(&tensor.name).ok_or_else(|| {
-                let optionally = if model.optional_inputs.is_empty() { "" } else { ", and optionally " };
-                InferError::BadRequest(format!(
-                    "unknown input '{}': model '{}' takes {}{optionally}{}",
-                    shorten(&tensor.name),
-                    model.name,
-                    list(&model.inputs),
-                    list(&model.optional_inputs)
-                ))
-            })?;
+            let wanted = model.known_input(&tensor.name)?;
             if self.inputs[..index].iter().any(|other| other.name == tensor.name) {
                 return Err(InferError::BadRequest(format!("input '{}' is given twice", shorten(&tensor.name))));
             }

@@ -118,7 +118,7 @@ fn by_column(text: &str, model: &ModelMetadata, limits: &Limits) -> Result<Vec<T
             model.name
         ))
     })?;
-    columns.0.iter().map(|(name, value)| tensor(known(name, model)?, value.get(), limits)).collect()
+    columns.0.iter().map(|(name, value)| tensor(model.known_input(name)?, value.get(), limits)).collect()
 }
 
 /// The model's input, where it has but one: then instances may be bare.
@@ -142,18 +142,6 @@ fn tensor(input: &TensorMetadata, text: &str, limits: &Limits) -> Result<Tensor,
     }
     let (data, nesting) = json::decode(&input.name, input.datatype, text, usize::MAX, limits)?;
     Ok(Tensor { name: input.name.clone(), datatype: input.datatype, shape: nesting.shape, data })
-}
-
-fn known<'m>(name: &str, model: &'m ModelMetadata) -> Result<&'m TensorMetadata, InferError> {
-    model.input(name).ok_or_else(|| {
-        let optionally = if model.optional_inputs.is_empty() { "" } else { ", and optionally " };
-        InferError::BadRequest(format!(
-            "unknown input '{name}': model '{}' takes {}{optionally}{}",
-            model.name,
-            names(&model.inputs),
-            names(&model.optional_inputs)
-        ))
-    })
 }
 
 fn names(inputs: &[TensorMetadata]) -> String {

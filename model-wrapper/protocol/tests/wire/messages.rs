@@ -313,7 +313,7 @@ fn v1_requests() {
             v1_error(r#"{"instances":[1]}"#, &two_inputs()),
         ),
         (
-            "unknown input 'c': model 'digits' takes 'a', 'b'",
+            "unknown input 'c': model 'digits' takes 'a' (FP32 [-1]), 'b' (BYTES [-1])",
             v1_error(r#"{"inputs":{"a":[1],"c":["t"]}}"#, &two_inputs()),
         ),
         ("missing input 'b' (BYTES [-1])", v1_error(r#"{"inputs":{"a":[1]}}"#, &two_inputs())),
