@@ -132,8 +132,8 @@ async fn a_broken_file_stops_the_start_and_names_key_and_value() {
 /// What the process says of a start that it refuses.
 fn refused(config: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.arg("--config").arg(config).args(["--admin", "127.0.0.1:0"]).args(arguments);
-    command.env("KFERVING_LISTEN", "127.0.0.1:0");
+    command.arg("--config").arg(config).args(arguments);
+    command.env("KFERVING_ADMIN", "127.0.0.1:0").env("KFERVING_LISTEN", "127.0.0.1:0");
     // A report with a backtrace is for who debugs the gateway, not for who mistyped.
     let mut child = command.env("RUST_BACKTRACE", "1").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -151,7 +151,7 @@ fn refused(config: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn an_argument_out_of_range_stops_the_start() {
+fn an_argument_that_cannot_be_used_stops_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.yaml");
     write(&path, "models: []");
@@ -160,6 +160,8 @@ fn an_argument_out_of_range_stops_the_start() {
         ("--threads", "100000", "1..=1024"),
         ("--namespace", "A B", "letters, digits"),
         ("--namespace", "", "letters, digits"),
+        ("--listen", "localhost:8080", "expected IP:PORT, such as 127.0.0.1:8080"),
+        ("--admin", "8081", "expected IP:PORT, such as 127.0.0.1:8081"),
     ] {
         let message = refused(&path, &[argument, value]);
         assert!(message.contains(argument) && message.contains(expected), "{argument} {value}: {message}");

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use model_wrapper_admin::{AdminAddress, TokenVerifier};
-use poolctl_runtime::{Shutdown, announce, descriptors, telemetry};
+use poolctl_runtime::{Shutdown, address, announce, descriptors, telemetry};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
@@ -85,14 +85,14 @@ struct Serve {
     #[arg(long, env = "KFERVING_REVISION", value_name = "NS/REV@DIGEST")]
     revision: Option<String>,
     /// Address for predictions; port 0 takes a free one [default: 0.0.0.0:8012, or 0.0.0.0:$PORT].
-    #[arg(long, env = "KFERVING_LISTEN", value_name = "ADDR", value_parser = |text: &str| address(text, TRAFFIC_PORT))]
+    #[arg(long, env = "KFERVING_LISTEN", value_name = "ADDR", value_parser = address::parse::<TRAFFIC_PORT>)]
     listen: Option<SocketAddr>,
     /// Address of the admin port: IP:PORT, unix:/PATH, or unix:@NAME for an abstract socket [default: 127.0.0.1:8022 with
     /// --model, 0.0.0.0:8022 with --pooled, unix:@model-wrapper/PORT where PORT is set].
     #[arg(long, env = "KFERVING_ADMIN", value_name = "ADDR")]
     admin: Option<AdminAddress>,
     /// Address of /metrics [default: 0.0.0.0:9091, or 0.0.0.0:9095 where PORT is set].
-    #[arg(long, env = "KFERVING_METRICS", value_name = "ADDR", value_parser = |text: &str| address(text, METRICS_PORT))]
+    #[arg(long, env = "KFERVING_METRICS", value_name = "ADDR", value_parser = address::parse::<METRICS_PORT>)]
     metrics: Option<SocketAddr>,
     /// Ed25519 public key (32 bytes in base64) whose signature a specialize or drain call must carry.
     #[arg(long, env = "KFERVING_CLAIM_KEY", value_name = "BASE64")]
@@ -269,11 +269,6 @@ impl Serve {
         }
         Ok(if admin.is_none_or(AdminAddress::is_local) { Authority::Local } else { Authority::Nobody })
     }
-}
-
-/// An address on the command line; who writes another thing is shown one with the usual port.
-fn address(text: &str, port: u16) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("expected IP:PORT, such as 0.0.0.0:{port}"))
 }
 
 /// What `prepare` makes, on a thread of its own: it may take minutes. A signal meanwhile ends the process, and well, for nothing

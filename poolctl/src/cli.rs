@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use poolctl_image::Reference;
+use poolctl_runtime::address;
 
 /// Serverless inference: models, warm pools, and the whole stack on one machine.
 #[derive(Debug, Parser)]
@@ -49,11 +50,11 @@ pub struct UpArgs {
     pub namespace: Option<String>,
 
     /// Where requests are answered; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address::parse::<8080>)]
     pub listen: SocketAddr,
 
     /// Where status, metrics and explanations are answered; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = DEFAULT_ADMIN, value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = DEFAULT_ADMIN, value_parser = address::parse::<8081>)]
     pub admin: SocketAddr,
 
     /// The model-wrapper program [default: beside this one]
@@ -208,11 +209,6 @@ pub struct CrdsArgs {
 fn namespace(text: &str) -> Result<String, String> {
     poolctl_api::check_namespace(text)?;
     Ok(text.to_owned())
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let expected = "expected IP:PORT, such as 127.0.0.1:8080 (this machine alone) or 0.0.0.0:8080 (every network)";
-    text.parse().map_err(|_| expected.to_owned())
 }
 
 fn reference(text: &str) -> Result<Reference, String> {
