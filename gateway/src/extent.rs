@@ -46,6 +46,11 @@ impl Extent {
         }
     }
 
+    /// Whether it ends by itself: a stream lasts for as long as its client likes.
+    pub(crate) const fn is_bounded(&self) -> bool {
+        matches!(self, Self::Body { .. })
+    }
+
     /// Whether what has come is a part that a replica can answer by itself.
     pub(crate) const fn has_answerable(&self) -> bool {
         match self {

@@ -225,9 +225,9 @@ impl Inference {
         };
         // Whatever ends all hope ends the waits that it finds: this one may have begun after that.
         self.check_hope()?;
-        let Some((outcome, own_ticket)) = within(&mut admitted.timer, pin!(waiting.wait())).await else {
-            return Err(Error::Deadline(admitted.timeout));
-        };
+        let waiting = pin!(admitted.payload.reading_on(waiting.wait()));
+        let waited = within(&mut admitted.timer, waiting).await.ok_or(Error::Deadline(admitted.timeout))?;
+        let (outcome, own_ticket) = waited?;
         *ticket = Some(own_ticket);
         let now = self.now();
         let waited = now.saturating_since(began);

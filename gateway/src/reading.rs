@@ -3,6 +3,12 @@
 //! A body that is read before it has a replica is in no model's hold yet, and its client may never end it. What all of
 //! them have in memory is counted here, until the hold counts what its requests keep. The model server, which has no such
 //! queue, counts a request's bytes in one place until the model has it run.
+//!
+//! Of a longer body the hold has the beginning alone. While its request waits, the rest is read on: a client whose bytes
+//! nobody takes cannot be seen to leave. That rest is counted here too, and is left to the client when it would take room
+//! from bodies that cannot wait for it.
+
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use prometheus::IntGauge;
@@ -25,10 +31,17 @@ pub(crate) struct Reading<'a> {
     prefix: Prefix,
 }
 
+/// What has come of a body after its beginning, while its request waits.
+pub(crate) struct Backlog {
+    bytes: IntGauge,
+    limit: u64,
+    prefix: Prefix,
+}
+
 /// The beginning of a body, in as many pieces as it is kept in.
 #[derive(Default)]
 pub(crate) struct Prefix {
-    pieces: Vec<Bytes>,
+    pieces: VecDeque<Bytes>,
     /// What comes after them: short frames.
     gathered: BytesMut,
     length: u64,
@@ -43,6 +56,12 @@ impl Readings {
     /// A body of which nothing has been read.
     pub(crate) fn begin(&self) -> Reading<'_> {
         Reading { readings: self, prefix: Prefix::default() }
+    }
+
+    /// Of a body that is read on while its request waits.
+    pub(crate) fn backlog(&self) -> Backlog {
+        // The other half is for bodies that are refused where there is no room.
+        Backlog { bytes: self.bytes.clone(), limit: self.limit / 2, prefix: Prefix::default() }
     }
 }
 
@@ -78,6 +97,35 @@ impl Drop for Reading<'_> {
     }
 }
 
+impl Backlog {
+    /// Whether the next piece may be taken from the client.
+    pub(crate) fn has_room(&self) -> bool {
+        u64::try_from(self.bytes.get()).is_ok_and(|bytes| bytes < self.limit)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.prefix.length == 0
+    }
+
+    pub(crate) fn push(&mut self, data: Bytes) {
+        self.bytes.add(data.len() as i64);
+        self.prefix.push(data);
+    }
+
+    /// The next piece.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        let data = self.prefix.pop()?;
+        self.bytes.sub(data.len() as i64);
+        Some(data)
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.bytes.sub(self.prefix.length as i64);
+    }
+}
+
 impl Prefix {
     pub(crate) const fn length(&self) -> u64 {
         self.length
@@ -89,19 +137,29 @@ impl Prefix {
             self.gathered.extend_from_slice(&data);
         } else {
             self.close_gathered();
-            self.pieces.push(data);
+            self.pieces.push_back(data);
         }
     }
 
     fn close_gathered(&mut self) {
         if !self.gathered.is_empty() {
-            self.pieces.push(std::mem::take(&mut self.gathered).freeze());
+            self.pieces.push_back(std::mem::take(&mut self.gathered).freeze());
         }
     }
 
     /// One of the pieces.
     pub(crate) fn piece(&self, index: usize) -> Option<Bytes> {
         self.pieces.get(index).cloned()
+    }
+
+    /// Takes the first piece out.
+    fn pop(&mut self) -> Option<Bytes> {
+        if self.pieces.is_empty() {
+            self.close_gathered();
+        }
+        let data = self.pieces.pop_front()?;
+        self.length -= data.len() as u64;
+        Some(data)
     }
 
     /// All of it in one piece.
@@ -149,6 +207,38 @@ mod tests {
         (0..10_000).for_each(|_| reading.push(Bytes::from_static(b"x")).unwrap());
         let prefix = reading.finish();
         assert_eq!((prefix.pieces.len(), prefix.length()), (1, 10_000));
+    }
+
+    #[test]
+    fn what_is_read_on_is_given_out_in_order_and_counted_until_then() {
+        let readings = readings(8 * KEPT_FRAME_BYTES as u64);
+        let mut backlog = readings.backlog();
+        let (mut expected, mut given) = (Vec::new(), Vec::new());
+        for length in [1, 2, KEPT_FRAME_BYTES, 3, KEPT_FRAME_BYTES, 4] {
+            let frame = vec![expected.len() as u8; length];
+            expected.extend_from_slice(&frame);
+            backlog.push(frame.into());
+            assert_eq!(readings.bytes.get() as usize, expected.len() - given.len());
+            if length == 3 {
+                given.extend_from_slice(&backlog.pop().unwrap());
+            }
+        }
+        given.extend(std::iter::from_fn(|| backlog.pop()).flatten());
+        assert_eq!((given == expected, readings.bytes.get(), backlog.is_empty()), (true, 0, true));
+    }
+
+    #[test]
+    fn what_is_read_on_leaves_half_of_the_room_to_others() {
+        let readings = readings(10);
+        let mut backlog = readings.backlog();
+        backlog.push(Bytes::from_static(b"1234"));
+        assert!(backlog.has_room());
+        backlog.push(Bytes::from_static(b"5"));
+        assert!(!backlog.has_room() && !readings.backlog().has_room());
+        let mut other = readings.begin();
+        assert_eq!(other.push(Bytes::from_static(b"12345")), Ok(()));
+        drop((backlog, other));
+        assert_eq!(readings.bytes.get(), 0);
     }
 
     #[test]

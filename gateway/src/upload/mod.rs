@@ -2,7 +2,7 @@
 //!
 //! A body up to the replay bound is read whole before a replica's slot is taken: a slow client then holds no slot, and the
 //! request can go to another replica when the first refuses it. A longer one is streamed; until more of it has
-//! left than what was read, it can be taken back and sent elsewhere.
+//! left than what was read at first, it can be taken back and sent elsewhere. While it waits for a replica it is read on.
 //!
 //! A stream of gRPC messages has no length: its client may wait for the answer to one before it sends the next. Of such a
 //! stream the first message is read, and the rest streams, with as much time between two messages as the client likes. The
@@ -13,7 +13,7 @@ mod streaming;
 pub(crate) use streaming::{Upload, UploadFailed};
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -62,7 +62,8 @@ impl Payload {
             // Beyond the bound nothing is gained by reading on: the rest streams. Up to it also a long body is read before a
             // replica's slot is taken, so that a client that only announces one takes none.
             if reading.length() > REPLAY_BYTES || extent.has_answerable() {
-                return Ok(Self::Streaming(Upload::new(reading.finish(), extent, inbound, limits)));
+                let backlog = worker.inner.readings.backlog();
+                return Ok(Self::Streaming(Upload::new(reading.finish(), backlog, extent, inbound, limits)));
             }
             let Some(frame) = next_frame(&mut inbound, &extent, worker).await? else {
                 break;
@@ -93,6 +94,21 @@ impl Payload {
             Self::Replayable(bytes) => bytes.len() as u64,
             Self::Streaming(upload) => upload.prefix_length,
         }
+    }
+
+    /// Waits for `future`, and reads on meanwhile: a client that leaves is noticed so, and what has come need not be waited
+    /// for later.
+    ///
+    /// # Errors
+    /// The rest of the body cannot be read, or will not come.
+    pub(crate) async fn reading_on<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match (future.as_mut().poll(cx), self) {
+            (Poll::Ready(output), _) => Poll::Ready(Ok(output)),
+            (Poll::Pending, Self::Replayable(_)) => Poll::Pending,
+            (Poll::Pending, Self::Streaming(upload)) => upload.poll_reading_on(cx).map(Err),
+        })
+        .await
     }
 
     /// The first bytes, for peeking.

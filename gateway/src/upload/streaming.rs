@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::extent::Extent;
 use crate::inbound::Inbound;
 use crate::pace::Pace;
-use crate::reading::Prefix;
+use crate::reading::{Backlog, Prefix};
 use crate::settings::Limits;
 
 /// A body that is streamed, shared by the request and the attempt that sends it.
@@ -33,6 +33,8 @@ pub(crate) struct Upload {
 
 struct UploadState {
     prefix: Prefix,
+    /// What follows it, as far as it has been read.
+    backlog: Backlog,
     /// None once nobody wants the rest of it.
     inbound: Option<Inbound>,
     extent: Extent,
@@ -55,7 +57,7 @@ struct UploadState {
 }
 
 impl Upload {
-    pub(super) fn new(prefix: Prefix, extent: Extent, inbound: Inbound, limits: &Limits) -> Self {
+    pub(super) fn new(prefix: Prefix, backlog: Backlog, extent: Extent, inbound: Inbound, limits: &Limits) -> Self {
         let prefix_length = prefix.length();
         let remaining = inbound.size_hint();
         let exact = remaining.exact().map(|remaining| remaining + prefix_length);
@@ -63,6 +65,7 @@ impl Upload {
         pace.arrived(prefix_length, Instant::now);
         let state = UploadState {
             prefix,
+            backlog,
             inbound: Some(inbound),
             extent,
             attempt: 0,
@@ -106,6 +109,11 @@ impl Upload {
         if state.attempt == self.attempt { state.poll_next(cx) } else { Poll::Ready(Some(Err(UploadFailed))) }
     }
 
+    /// Reads on while nobody takes the body, as far as there is room. Ready only when that fails.
+    pub(super) fn poll_reading_on(&self, cx: &mut Context<'_>) -> Poll<Error> {
+        self.state.lock().poll_reading_on(cx)
+    }
+
     /// For how much of `took` the replica has had the whole body; `None` if it has not got it.
     pub(crate) fn whole_for(&self, took: Duration) -> Option<Duration> {
         self.state.lock().whole_since.map(|since| since.elapsed().min(took))
@@ -147,6 +155,37 @@ impl Upload {
 pub(crate) struct UploadFailed;
 
 impl UploadState {
+    fn poll_reading_on(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Some(inbound) = self.inbound.as_mut().filter(|_| self.extent.is_bounded()) else { return Poll::Pending };
+        while self.backlog.has_room()
+            && !inbound.is_end_stream()
+            && let Some(frame) = ready!(inbound.poll_frame(cx))
+        {
+            let advanced = frame.and_then(|frame| {
+                let data = frame.into_data().unwrap_or_default();
+                self.extent.advance(&data).map(|()| data)
+            });
+            match advanced {
+                Ok(data) => {
+                    self.pace.arrived(data.len() as u64, Instant::now);
+                    self.backlog.push(data);
+                }
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Something that is not kept is given out, which may be the last of the body.
+    fn consume(&mut self) {
+        if !std::mem::replace(&mut self.consumed, true) {
+            self.prefix = Prefix::default();
+        }
+        if self.backlog.is_empty() && self.inbound.as_ref().is_some_and(Inbound::is_end_stream) {
+            self.whole_since = Some(Instant::now());
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
         let polled = self.poll_piece(cx);
         if polled.is_pending() {
@@ -167,6 +206,10 @@ impl UploadState {
             self.taken += 1;
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
+        if let Some(data) = self.backlog.pop() {
+            self.consume();
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
         let polled = match inbound.poll_frame(cx) {
             Poll::Ready(polled) => polled,
             Poll::Pending if self.extent.may_pause() => return Poll::Pending,
@@ -184,12 +227,7 @@ impl UploadState {
                     return self.fail(error);
                 }
                 let bytes = data.len() as u64;
-                if !std::mem::replace(&mut self.consumed, true) {
-                    self.prefix = Prefix::default();
-                }
-                if inbound.is_end_stream() {
-                    self.whole_since = Some(Instant::now());
-                }
+                self.consume();
                 self.pace.arrived(bytes, Instant::now);
                 Poll::Ready(Some(Ok(frame)))
             }
