@@ -6,6 +6,8 @@
 pub mod claim;
 mod demand;
 pub mod desired;
+#[cfg(feature = "example")]
+pub mod example;
 mod explain;
 mod ids;
 mod model_scaler;

@@ -1,43 +1,26 @@
 //! Any sequence of events, sensible or not: a step never panics, never touches what is another's, never waits in vain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use autoscaler_policy::claim::{
-    CreateOutcome, DeleteOutcome, Effect, Event, FitKey, GetOutcome, Label, Lifecycle, LoadOutcome, Order, Ownership,
-    PodView, Settings, State, StateOutcome, Ticket, Warmth, Write, WriteOutcome, step,
+    CreateOutcome, DeleteOutcome, Effect, Event, GetOutcome, Label, Lifecycle, LoadOutcome, Order, Ownership, PodView,
+    Settings, State, StateOutcome, Ticket, Warmth, Write, WriteOutcome, step,
 };
-use autoscaler_policy::{ClaimId, Digest, ModelKey, Placement, Resources, Revision, RevisionKey, Scaling, Source, Uid};
+use autoscaler_policy::{ClaimId, Digest, Resources, Revision, RevisionKey, Uid, example};
 use gateway_policy::{Device, Moment};
 use proptest::prelude::*;
 
 fn revision(number: u8, unavailable: bool) -> Arc<Revision> {
-    Arc::new(Revision {
-        model: ModelKey::new("n", "m"),
-        key: RevisionKey::from(format!("r{number}")),
-        uid: "ru".into(),
-        service: "s".into(),
-        device: Device::Cpu,
-        unavailable: unavailable.then(|| "none here".into()),
-        digest: Digest::from(format!("d{number}")),
-        source: Source { uri: "u".into(), format: "onnx".into(), name: "m".into(), config: BTreeMap::new() },
-        container_concurrency: 1,
-        min_replicas: 0,
-        max_replicas: 9,
-        placement: Placement {
-            pool: (number != 2).then(|| "p".into()),
-            service_account: "s".into(),
-            contract: "1".into(),
-            resources: Resources::default(),
-        },
-        cost: 1.0,
-        objective: None,
-        timeout: Duration::from_secs(60),
-        scale_to_zero_after: Duration::ZERO,
-        batching: None,
-        scaling: Scaling::default(),
-    })
+    let mut revision = example::revision("m", Device::Cpu);
+    revision.key = RevisionKey::from(format!("r{number}"));
+    revision.digest = Digest::from(format!("d{number}"));
+    revision.unavailable = unavailable.then(|| "none here".into());
+    if number == 2 {
+        revision.placement.pool = None;
+    }
+    Arc::new(revision)
 }
 
 fn uid() -> impl Strategy<Value = Uid> {
@@ -82,13 +65,7 @@ fn view_of(uid: Uid) -> impl Strategy<Value = PodView> {
                 deadline: Moment::from_micros(deadline * 1_000_000),
             }),
             lifecycle,
-            fit: Arc::new(FitKey {
-                namespace: "n".into(),
-                pool: "p".into(),
-                service_account: "s".into(),
-                device: Device::Cpu,
-                contract: "1".into(),
-            }),
+            fit: Arc::new(example::fit()),
             resources: Arc::new(Resources::default()),
             warmth: Arc::new(Warmth { loaded, node: "n".into(), runtime: "onnx".into() }),
             created: Moment::ZERO,

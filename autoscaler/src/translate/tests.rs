@@ -1,43 +1,19 @@
-use autoscaler_policy::{Batching, ModelKey, Placement, Scaling, Source};
+use autoscaler_policy::{Batching, example};
 use model_wrapper_admin::{ConflictResponse, Phases};
 
 use super::*;
 
 fn revision() -> Revision {
-    Revision {
-        model: ModelKey::new("vision", "digits"),
-        key: "vision/digits-cpu-00001".into(),
-        uid: "uid-1".into(),
-        service: "digits-cpu".into(),
-        device: Device::Cpu,
-        unavailable: None,
-        digest: "sha256:00".into(),
-        source: Source {
-            uri: "file:///digits.onnx".into(),
-            format: "onnx".into(),
-            name: "digits".into(),
-            config: BTreeMap::from([
-                ("intraThreads".to_owned(), "2".to_owned()),
-                ("queueLength".to_owned(), "many".to_owned()),
-                ("graphOptimization".to_owned(), "basic".to_owned()),
-            ]),
-        },
-        container_concurrency: 4,
-        min_replicas: 0,
-        max_replicas: 1,
-        placement: Placement {
-            pool: None,
-            service_account: "default".into(),
-            contract: "1".into(),
-            resources: Resources::parse([("cpu", "500m")]).unwrap(),
-        },
-        cost: 1.0,
-        objective: None,
-        timeout: Duration::from_secs(60),
-        scale_to_zero_after: Duration::from_secs(30),
-        batching: Some(Batching { max_batch_size: 32, max_latency: Duration::from_millis(2) }),
-        scaling: Scaling::default(),
-    }
+    let mut revision = example::revision("digits", Device::Cpu);
+    revision.source.config = BTreeMap::from([
+        ("intraThreads".to_owned(), "2".to_owned()),
+        ("queueLength".to_owned(), "many".to_owned()),
+        ("graphOptimization".to_owned(), "basic".to_owned()),
+    ]);
+    revision.container_concurrency = 4;
+    revision.placement.resources = Resources::parse([("cpu", "500m")]).unwrap();
+    revision.batching = Some(Batching { max_batch_size: 32, max_latency: Duration::from_millis(2) });
+    revision
 }
 
 fn ticket(write: Write) -> Ticket {
@@ -67,7 +43,7 @@ fn each_write_is_conditional_on_what_it_follows() {
     let (expected, patch) = write(Write::Claim, Label::Idle);
     assert_eq!(expected, Expected { state: Some(ReplicaState::Idle), claim_id: None });
     assert_eq!((patch.state, patch.serving), (Some(ReplicaState::Claimed), None));
-    assert_eq!(patch.claim.unwrap().revision, "vision/digits-cpu-00001");
+    assert_eq!(patch.claim.unwrap().revision, "ns/digits-cpu-00001");
 
     let ours = |state| Expected { state: Some(state), claim_id: Some("claim".to_owned()) };
     let (expected, patch) = write(Write::Serve, Label::Claimed);
@@ -88,9 +64,9 @@ fn each_write_is_conditional_on_what_it_follows() {
 fn a_cold_start_is_owned_and_has_its_resources() {
     let clock = Clock::start();
     let new = cold_start(&revision(), "claim", clock.now(), clock);
-    assert_eq!((new.namespace.as_str(), new.pool.as_str(), new.device.as_str()), ("vision", "", "cpu"));
+    assert_eq!((new.namespace.as_str(), new.pool.as_str(), new.device.as_str()), ("ns", "", "cpu"));
     assert_eq!(new.resources["cpu"], "500m");
-    assert!(new.claim.unwrap().is_in_namespace("vision"));
+    assert!(new.claim.unwrap().is_in_namespace("ns"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use autoscaler::{Autoscaler, ReplicaAdmin, Settings};
-use autoscaler_policy::{Placement, Resources, Revision, Scaling, Source};
+use autoscaler_policy::{ModelKey, Revision, example};
 use gateway_policy::Device;
 use model_wrapper_admin::{AdminClient, Timeouts, TokenSigner};
 use poolctl_cluster::local::CONTRACT;
@@ -218,36 +218,16 @@ pub(crate) fn revision(model: &str) -> Revision {
     let path = digits();
     let digest = Sha256::digest(std::fs::read(&path).unwrap());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Revision {
-        model: autoscaler_policy::ModelKey::new(NAMESPACE, model),
-        key: format!("{NAMESPACE}/{model}-cpu-00001").into(),
-        uid: format!("uid-of-{model}").into(),
-        service: format!("{model}-cpu").into(),
-        device: Device::Cpu,
-        unavailable: None,
-        digest: format!("sha256:{digest}").into(),
-        source: Source {
-            uri: format!("file://{}", path.display()).into(),
-            format: "onnx".into(),
-            name: model.into(),
-            config: Default::default(),
-        },
-        container_concurrency: 4,
-        min_replicas: 0,
-        max_replicas: 1,
-        placement: Placement {
-            pool: Some("default".into()),
-            service_account: "default".into(),
-            contract: CONTRACT.into(),
-            resources: Resources::default(),
-        },
-        cost: 1.0,
-        objective: None,
-        timeout: Duration::from_secs(60),
-        scale_to_zero_after: Duration::from_secs(3600),
-        batching: None,
-        scaling: Scaling::default(),
-    }
+    let mut revision = example::revision(model, Device::Cpu);
+    revision.model = ModelKey::new(NAMESPACE, model);
+    revision.key = format!("{NAMESPACE}/{model}-cpu-00001").into();
+    revision.digest = format!("sha256:{digest}").into();
+    revision.source.uri = format!("file://{}", path.display()).into();
+    revision.container_concurrency = 4;
+    revision.max_replicas = 1;
+    revision.placement.contract = CONTRACT.into();
+    revision.scale_to_zero_after = Duration::from_secs(3600);
+    revision
 }
 
 /// What must hold when `model` is wanted once and everything has come to rest.

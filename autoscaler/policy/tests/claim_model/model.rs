@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use autoscaler_policy::claim::{Effect, Event, Label, Lifecycle, Settings, State};
-use autoscaler_policy::{ClaimId, Digest, ModelKey, Placement, Resources, Revision, RevisionKey, Scaling, Source, Uid};
+use autoscaler_policy::{ClaimId, Revision, RevisionKey, Uid, example};
 use gateway_policy::{Device, Moment};
 use stateright::{Model, Property};
 
@@ -75,29 +74,8 @@ pub(crate) struct ClaimModel {
 impl ClaimModel {
     fn revision(number: u32) -> Arc<Revision> {
         Arc::new(Revision {
-            model: ModelKey::new("n", &format!("m{number}")),
             key: RevisionKey::from(format!("r{number}")),
-            uid: "ru".into(),
-            service: "s".into(),
-            device: Device::Cpu,
-            unavailable: None,
-            digest: Digest::from(format!("d{number}")),
-            source: Source { uri: "u".into(), format: "onnx".into(), name: "m".into(), config: BTreeMap::new() },
-            container_concurrency: 1,
-            min_replicas: 0,
-            max_replicas: 9,
-            placement: Placement {
-                pool: Some("p".into()),
-                service_account: "s".into(),
-                contract: "1".into(),
-                resources: Resources::default(),
-            },
-            cost: 1.0,
-            objective: None,
-            timeout: Duration::from_secs(60),
-            scale_to_zero_after: Duration::ZERO,
-            batching: None,
-            scaling: Scaling::default(),
+            ..example::revision(&format!("m{number}"), Device::Cpu)
         })
     }
 

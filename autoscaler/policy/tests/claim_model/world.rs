@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use autoscaler_policy::claim::{
-    CreateOutcome, DeleteOutcome, Effect, Event, FitKey, GetOutcome, Label, Lifecycle, LoadOutcome, Ownership, PodView,
-    State, StateOutcome, Warmth, Write, WriteOutcome,
+    CreateOutcome, DeleteOutcome, Effect, Event, GetOutcome, Label, Lifecycle, LoadOutcome, Ownership, PodView, State,
+    StateOutcome, Warmth, Write, WriteOutcome,
 };
-use autoscaler_policy::{ClaimId, Resources, RevisionKey, Uid};
-use gateway_policy::{Device, Moment};
+use autoscaler_policy::{ClaimId, Resources, RevisionKey, Uid, example};
+use gateway_policy::Moment;
 
 /// A wrapper process and the store's record of it, at one address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -121,16 +121,6 @@ pub(crate) struct World {
     pub(crate) fault: Option<&'static str>,
 }
 
-pub(crate) fn fit() -> Arc<FitKey> {
-    Arc::new(FitKey {
-        namespace: "n".into(),
-        pool: "p".into(),
-        service_account: "s".into(),
-        device: Device::Cpu,
-        contract: "1".into(),
-    })
-}
-
 impl World {
     pub(crate) fn address_of(&self, uid: &Uid) -> Option<usize> {
         self.addresses.iter().position(|pod| pod.as_ref().is_some_and(|pod| pod.uid == *uid))
@@ -145,16 +135,16 @@ impl World {
     }
 
     pub(crate) fn view(pod: &Pod) -> PodView {
-        let mut fit = fit();
+        let mut fit = example::fit();
         if pod.born_cold {
-            fit = Arc::new(FitKey { pool: "".into(), ..(*fit).clone() });
+            fit.pool = "".into();
         }
         PodView {
             uid: pod.uid.clone(),
             label: pod.label,
             ownership: pod.ownership.clone(),
             lifecycle: pod.lifecycle,
-            fit,
+            fit: Arc::new(fit),
             resources: Arc::new(Resources::default()),
             warmth: Arc::new(Warmth { loaded: None, node: "n".into(), runtime: "onnx".into() }),
             created: Moment::ZERO,

@@ -5,17 +5,16 @@ mod failures;
 mod pool;
 mod stopping;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_policy::{Device, Moment};
 
 use super::*;
-use crate::ids::{ClaimId, Digest, ModelKey, RevisionKey, Uid};
+use crate::example;
+use crate::ids::{ClaimId, Digest, RevisionKey, Uid};
 use crate::resources::Resources;
-use crate::revision::{Placement, Revision, Source};
-use crate::scaling::Scaling;
+use crate::revision::Revision;
 
 /// A leader whose clock and events a test sets by hand.
 struct Rig {
@@ -25,31 +24,7 @@ struct Rig {
 }
 
 fn revision(name: &str) -> Revision {
-    Revision {
-        model: ModelKey::new("ns", name),
-        key: RevisionKey::from(format!("ns/{name}")),
-        uid: "uid".into(),
-        service: "service".into(),
-        device: Device::Cpu,
-        unavailable: None,
-        digest: Digest::from(format!("sha256:{name}")),
-        source: Source { uri: "file:///m".into(), format: "onnx".into(), name: name.into(), config: BTreeMap::new() },
-        container_concurrency: 1,
-        min_replicas: 0,
-        max_replicas: 100,
-        placement: Placement {
-            pool: Some("default".into()),
-            service_account: "default".into(),
-            contract: "1".into(),
-            resources: Resources::default(),
-        },
-        cost: 1.0,
-        objective: None,
-        timeout: Duration::from_secs(60),
-        scale_to_zero_after: Duration::from_secs(30),
-        batching: None,
-        scaling: Scaling::default(),
-    }
+    Revision { key: key(name), max_replicas: 100, ..example::revision(name, Device::Cpu) }
 }
 
 fn idle(uid: &str) -> PodView {
@@ -58,13 +33,7 @@ fn idle(uid: &str) -> PodView {
         label: Label::Idle,
         ownership: None,
         lifecycle: Lifecycle::Ready,
-        fit: Arc::new(FitKey {
-            namespace: "ns".into(),
-            pool: "default".into(),
-            service_account: "default".into(),
-            device: Device::Cpu,
-            contract: "1".into(),
-        }),
+        fit: Arc::new(example::fit()),
         resources: Arc::new(Resources::default()),
         warmth: Arc::new(Warmth { loaded: None, node: "node".into(), runtime: "onnx".into() }),
         created: Moment::ZERO,

@@ -13,10 +13,8 @@ use gateway_policy::SizeBucket;
 use super::*;
 use crate::claim::ConditionReason;
 use crate::demand::{SILENT_AFTER, VariantReport};
+use crate::example;
 use crate::explain::{Verdict, Why};
-use crate::ids::Digest;
-use crate::resources::Resources;
-use crate::revision::{Placement, Source};
 use crate::scaling::Scaling;
 
 fn at(milliseconds: u64) -> Moment {
@@ -24,31 +22,11 @@ fn at(milliseconds: u64) -> Moment {
 }
 
 fn revision(model: &str, device: Device) -> Revision {
-    let name = format!("{model}-{device}-00001");
     Revision {
-        model: ModelKey::new("ns", model),
-        key: RevisionKey::from(format!("ns/{name}")),
-        uid: "uid".into(),
-        service: format!("{model}-{device}").into(),
-        device,
-        unavailable: None,
-        digest: Digest::from("sha256:00"),
-        source: Source { uri: "file:///m".into(), format: "onnx".into(), name: model.into(), config: BTreeMap::new() },
         container_concurrency: 10,
-        min_replicas: 0,
-        max_replicas: 20,
-        placement: Placement {
-            pool: Some("default".into()),
-            service_account: "default".into(),
-            contract: "1".into(),
-            resources: Resources::default(),
-        },
         cost: if device == Device::Cpu { 1.0 } else { 12.0 },
-        objective: None,
-        timeout: Duration::from_secs(60),
-        scale_to_zero_after: Duration::from_secs(30),
-        batching: None,
         scaling: Scaling { utilization: 1.0, ..Scaling::default() },
+        ..example::revision(model, device)
     }
 }
 
