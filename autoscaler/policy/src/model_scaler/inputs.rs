@@ -63,8 +63,7 @@ impl ModelScaler {
     pub(super) fn current_load(&self, sizes: &[f64; SizeBucket::COUNT]) -> f64 {
         let speeds = self.speeds(sizes);
         let of_gateway = |seen: &Seen| {
-            let on_devices: f64 = seen.shares.iter().sum();
-            let weighted: f64 = seen.shares.iter().zip(speeds).map(|(share, speed)| share * speed).sum();
+            let (on_devices, weighted) = shares(seen, speeds);
             seen.average * (weighted + (1.0 - on_devices))
         };
         self.seen.values().map(of_gateway).sum()
@@ -82,8 +81,7 @@ impl ModelScaler {
             .seen
             .values()
             .map(|seen| {
-                let on_devices: f64 = seen.shares.iter().sum();
-                let weighted: f64 = seen.shares.iter().zip(speeds).map(|(share, speed)| share * speed).sum();
+                let (on_devices, weighted) = shares(seen, speeds);
                 f64::from(seen.in_flight) * if on_devices > 0.0 { weighted / on_devices } else { 1.0 }
             })
             .sum();
@@ -122,6 +120,11 @@ impl ModelScaler {
         let seconds = inputs.offers[inputs.reference].as_ref().map_or(1.0, |offer| offer.profile.mean(&inputs.sizes));
         Task { offers, rate: load / seconds, sizes: inputs.sizes, objective: self.objective(), current: self.desired }
     }
+}
+
+/// Of a gateway's requests in flight the part that is on any device, as it is and in terms of the reference device.
+fn shares(seen: &Seen, speeds: [f64; DEVICES]) -> (f64, f64) {
+    (seen.shares.iter().sum(), seen.shares.iter().zip(speeds).map(|(share, speed)| share * speed).sum())
 }
 
 fn offer(revision: &Revision, profile: Profile) -> Offer {
