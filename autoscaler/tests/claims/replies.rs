@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use autoscaler::Settings;
+use autoscaler::{ReplicaAdmin, Settings};
 use autoscaler_policy::claim;
+use poolctl_cluster::Cluster;
 use poolctl_cluster::faults::{Fault, FaultyCluster, Operation};
 
 use crate::faulty_admin::{Call, FaultyAdmin};
@@ -27,19 +28,24 @@ fn once<T>(fault: Fault, matches: impl Fn(T) -> bool + Send + Sync + 'static) ->
 const FAULTS: [Fault; 4] =
     [Fault::Delay(Duration::from_millis(100)), Fault::LoseRequest, Fault::LoseReply, Fault::Repeat];
 
+/// A request to a cold model is served, once, by what is around the stack's cluster and its admin ports.
+async fn serves_through<C: Cluster, A: ReplicaAdmin>(stack: Stack, around: (C, A), settings: Settings) {
+    let running = stack.start_with(around, settings, vec![revision("digits")]);
+    let gateway = FakeGateway::new("gateway-1");
+    gateway.connect(&running.socket).await;
+    gateway.hold("digits");
+    serves_once(&stack, &gateway, "digits").await;
+    drop(running);
+    stack.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reply_to_the_claims_write() {
     for fault in FAULTS {
         let stack = Stack::with_pool(3).await;
-        let cluster =
-            FaultyCluster::new(stack.cluster.clone(), once(fault, |operation| operation == Operation::Transition));
-        let running = stack.start_with((cluster, admin_client()), settings(), vec![revision("digits")]);
-        let gateway = FakeGateway::new("gateway-1");
-        gateway.connect(&running.socket).await;
-        gateway.hold("digits");
-        serves_once(&stack, &gateway, "digits").await;
-        drop(running);
-        stack.end().await;
+        let fault = once(fault, |operation| operation == Operation::Transition);
+        let cluster = FaultyCluster::new(stack.cluster.clone(), fault);
+        serves_through(stack, (cluster, admin_client()), settings()).await;
     }
 }
 
@@ -48,13 +54,8 @@ async fn the_reply_to_specialize() {
     for fault in FAULTS {
         let stack = Stack::with_pool(3).await;
         let admin = FaultyAdmin::new(admin_client(), once(fault, |call| call == Call::Specialize));
-        let running = stack.start_with((stack.cluster.clone(), admin), settings(), vec![revision("digits")]);
-        let gateway = FakeGateway::new("gateway-1");
-        gateway.connect(&running.socket).await;
-        gateway.hold("digits");
-        serves_once(&stack, &gateway, "digits").await;
-        drop(running);
-        stack.end().await;
+        let cluster = stack.cluster.clone();
+        serves_through(stack, (cluster, admin), settings()).await;
     }
 }
 
@@ -62,17 +63,10 @@ async fn the_reply_to_specialize() {
 async fn the_reply_to_a_cold_start() {
     for fault in FAULTS {
         let stack = Stack::with_pool(0).await;
-        let cluster =
-            FaultyCluster::new(stack.cluster.clone(), once(fault, |operation| operation == Operation::Create));
+        let fault = once(fault, |operation| operation == Operation::Create);
+        let cluster = FaultyCluster::new(stack.cluster.clone(), fault);
         let claims = claim::Settings { create_unknown: Duration::from_millis(500), ..settings().claims };
-        let running =
-            stack.start_with((cluster, admin_client()), Settings { claims, ..settings() }, vec![revision("digits")]);
-        let gateway = FakeGateway::new("gateway-1");
-        gateway.connect(&running.socket).await;
-        gateway.hold("digits");
-        serves_once(&stack, &gateway, "digits").await;
-        drop(running);
-        stack.end().await;
+        serves_through(stack, (cluster, admin_client()), Settings { claims, ..settings() }).await;
     }
 }
 
@@ -80,13 +74,7 @@ async fn the_reply_to_a_cold_start() {
 async fn every_reply_is_late() {
     let late = Fault::Delay(Duration::from_millis(30));
     let stack = Stack::with_pool(2).await;
-    let around =
-        (FaultyCluster::new(stack.cluster.clone(), move |_| late), FaultyAdmin::new(admin_client(), move |_| late));
-    let running = stack.start_with(around, settings(), vec![revision("digits")]);
-    let gateway = FakeGateway::new("gateway-1");
-    gateway.connect(&running.socket).await;
-    gateway.hold("digits");
-    serves_once(&stack, &gateway, "digits").await;
-    drop(running);
-    stack.end().await;
+    let cluster = FaultyCluster::new(stack.cluster.clone(), move |_| late);
+    let admin = FaultyAdmin::new(admin_client(), move |_| late);
+    serves_through(stack, (cluster, admin), settings()).await;
 }
