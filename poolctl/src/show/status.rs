@@ -10,7 +10,7 @@ use super::latency;
 use super::table::{Align, Table};
 
 /// How much a table shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Width {
     /// What everybody wants to know.
     Narrow,
@@ -19,10 +19,7 @@ pub(super) enum Width {
 }
 
 pub(super) fn render(status: &Status, width: Width) -> String {
-    let mut text = match width {
-        Width::Narrow => models_table(&status.models).to_string(),
-        Width::Wide => wide_models_table(&status.models).to_string(),
-    };
+    let mut text = models_table_of(&status.models, width).to_string();
     if status.models.is_empty() {
         "There are no models.\n".clone_into(&mut text);
     }
@@ -45,72 +42,43 @@ pub(super) fn render(status: &Status, width: Width) -> String {
     text
 }
 
-/// One row for each variant of each model.
+/// A column of the models: its title, where its cells stand, from which width on it is there, and what it says of a variant.
+type Column = (&'static str, Align, Width, fn(&ModelStatus, &VariantStatus) -> String);
+
+const MODEL_COLUMNS: [Column; 15] = {
+    use Align::{Left, Right};
+    use Width::{Narrow, Wide};
+    [
+        ("NAMESPACE", Left, Narrow, |model, _| model.namespace.clone()),
+        ("MODEL", Left, Narrow, |model, _| model.name.clone()),
+        ("READY", Left, Narrow, |model, _| ready(model)),
+        ("DEVICE", Left, Narrow, |_, variant| variant.device.clone()),
+        ("REVISION", Left, Wide, |_, variant| variant.revision.clone()),
+        ("DIGEST", Left, Wide, |_, variant| or_dash(variant.digest.as_deref().map(short_digest))),
+        ("REPLICAS", Right, Narrow, |_, variant| replicas(variant)),
+        ("WHY", Left, Wide, |_, variant| or_dash(variant.why.as_ref())),
+        ("IN FLIGHT", Right, Narrow, |_, variant| in_flight(variant).to_string()),
+        ("HELD", Right, Narrow, |model, _| model.held.to_string()),
+        ("REQUESTS", Right, Wide, |model, _| model.latency.count.to_string()),
+        ("P50 MS", Right, Wide, |model, _| or_dash(latency::quantile(&model.latency, 0.5))),
+        ("P99 MS", Right, Wide, |model, _| or_dash(latency::quantile(&model.latency, 0.99))),
+        ("LAST COLD START", Left, Narrow, |model, _| or_dash(model.last_cold_start.as_ref().map(cold_start))),
+        ("URL", Left, Narrow, |model, _| model.url.clone()),
+    ]
+};
+
+/// One row for each variant of each model, with what everybody wants to know.
 #[must_use]
 pub fn models_table(models: &[ModelStatus]) -> Table {
-    let mut table = Table::new(&[
-        ("NAMESPACE", Align::Left),
-        ("MODEL", Align::Left),
-        ("READY", Align::Left),
-        ("DEVICE", Align::Left),
-        ("REPLICAS", Align::Right),
-        ("IN FLIGHT", Align::Right),
-        ("HELD", Align::Right),
-        ("LAST COLD START", Align::Left),
-        ("URL", Align::Left),
-    ]);
-    for (model, variant) in variants(models) {
-        table.row([
-            model.namespace.clone(),
-            model.name.clone(),
-            ready(model),
-            variant.device.clone(),
-            replicas(variant),
-            in_flight(variant).to_string(),
-            model.held.to_string(),
-            or_dash(model.last_cold_start.as_ref().map(cold_start)),
-            model.url.clone(),
-        ]);
-    }
-    table
+    models_table_of(models, Width::Narrow)
 }
 
-fn wide_models_table(models: &[ModelStatus]) -> Table {
-    let mut table = Table::new(&[
-        ("NAMESPACE", Align::Left),
-        ("MODEL", Align::Left),
-        ("READY", Align::Left),
-        ("DEVICE", Align::Left),
-        ("REVISION", Align::Left),
-        ("DIGEST", Align::Left),
-        ("REPLICAS", Align::Right),
-        ("WHY", Align::Left),
-        ("IN FLIGHT", Align::Right),
-        ("HELD", Align::Right),
-        ("REQUESTS", Align::Right),
-        ("P50 MS", Align::Right),
-        ("P99 MS", Align::Right),
-        ("LAST COLD START", Align::Left),
-        ("URL", Align::Left),
-    ]);
+fn models_table_of(models: &[ModelStatus], width: Width) -> Table {
+    let columns: Vec<_> = MODEL_COLUMNS.into_iter().filter(|(_, _, from, _)| *from <= width).collect();
+    let titles: Vec<_> = columns.iter().map(|(title, align, ..)| (*title, *align)).collect();
+    let mut table = Table::new(&titles);
     for (model, variant) in variants(models) {
-        table.row([
-            model.namespace.clone(),
-            model.name.clone(),
-            ready(model),
-            variant.device.clone(),
-            variant.revision.clone(),
-            or_dash(variant.digest.as_deref().map(short_digest)),
-            replicas(variant),
-            or_dash(variant.why.as_ref()),
-            in_flight(variant).to_string(),
-            model.held.to_string(),
-            model.latency.count.to_string(),
-            or_dash(latency::quantile(&model.latency, 0.5)),
-            or_dash(latency::quantile(&model.latency, 0.99)),
-            or_dash(model.last_cold_start.as_ref().map(cold_start)),
-            model.url.clone(),
-        ]);
+        table.row(columns.iter().map(|(.., cell)| cell(model, variant)));
     }
     table
 }
