@@ -39,10 +39,11 @@ const READ_BUFFER_BYTES: usize = 512 << 10;
 const MAX_STREAMS: u32 = 100;
 
 /// Bytes in flight per HTTP/2 stream.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 
-/// Bytes in flight per HTTP/2 connection.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes in flight per HTTP/2 connection: what each of its streams may have, so that bodies which no replica takes leave the
+/// others their way.
+const CONNECTION_WINDOW_BYTES: u32 = MAX_STREAMS * STREAM_WINDOW_BYTES;
 
 /// Longest header list over HTTP/2: as long as the head of an HTTP/1 request may be.
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;

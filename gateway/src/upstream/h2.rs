@@ -16,8 +16,9 @@ use crate::upload::RequestBody;
 /// Bytes in flight per stream: a 600 KiB tensor moves in one round trip.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Bytes in flight per connection.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes in flight per connection: what as many streams may have as a replica sensibly works on. Answers that their clients
+/// do not take would otherwise stop those of all others.
+const CONNECTION_WINDOW_BYTES: u32 = 256 * STREAM_WINDOW_BYTES;
 
 /// The connection of one replica on one thread, once a gRPC request needed it.
 #[derive(Default)]
