@@ -11,7 +11,8 @@ use poolctl_runtime::announce;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, config, open};
+use crate::support::{config, open};
+use crate::tree::PATIENCE;
 
 /// An image that has been unpacked, and what it says about running it.
 pub(crate) struct Container {

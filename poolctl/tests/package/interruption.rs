@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{PATIENCE, compressing};
+use crate::support::compressing;
+use crate::tree::PATIENCE;
 
 /// A run that is ended with the test that began it.
 struct Run(Child);

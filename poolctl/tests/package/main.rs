@@ -5,6 +5,8 @@
 mod container;
 mod registry;
 mod support;
+#[path = "../tree/mod.rs"]
+mod tree;
 
 mod contents;
 mod interruption;

@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::PATIENCE;
+use crate::tree::PATIENCE;
 
 /// A registry that is killed when it is dropped.
 pub(crate) struct Registry {

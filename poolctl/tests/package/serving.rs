@@ -1,20 +1,11 @@
 //! Images that are run.
 
-use std::fs;
-
 use poolctl_image::{Attributes, Compression, ImageBuilder, Layer};
 use serde_json::{Value, json};
 
 use crate::container::{Container, can_enter};
-use crate::support::{digits, external, package, report, repository};
-
-/// Held-out pictures of digits and what they show.
-fn held_out(count: usize) -> (Vec<Value>, Vec<Value>) {
-    let text = fs::read_to_string(repository().join("examples/models/digits-heldout.json")).unwrap();
-    let held_out: Value = serde_json::from_str(&text).unwrap();
-    let first = |field: &str| held_out[field].as_array().unwrap()[..count].to_vec();
-    (first("images"), first("truth"))
-}
+use crate::support::{digits, external, package, report};
+use crate::tree::held_out;
 
 fn predicts(container: &Container) {
     let running = container.start(&[]);

@@ -2,17 +2,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Nothing here takes longer, on a busy machine with two cores and a debug build.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
+use crate::tree::{poolctl, repository};
 
 pub(crate) fn digits() -> PathBuf {
     repository().join("examples/models/digits.onnx")
@@ -31,11 +25,7 @@ pub(crate) fn package() -> Command {
 
 /// The same, at a level of compression.
 pub(crate) fn compressing(level: u32) -> Command {
-    let library = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| path.is_absolute());
-    let library = library.unwrap_or_else(|| repository().join(".cache/onnxruntime/libonnxruntime.so"));
-    assert!(library.exists(), "{} is not there: `make models` gets it", library.display());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_poolctl"));
-    command.env("ORT_DYLIB_PATH", library).env_remove("KFERVING_WRAPPER").stdin(Stdio::null());
+    let mut command = poolctl();
     command.args(["package", "--compress", &level.to_string()]);
     command
 }

@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 
-use crate::stack::{Models, Stack, held_out, run, stderr, stdout, until};
+use crate::stack::{Models, Stack, run, stderr, stdout, until};
+use crate::tree::held_out;
 
 #[test]
 fn commands_show_the_running_stack() {
@@ -237,7 +238,7 @@ fn what_answers_oddly_is_said_to_be_no_running_stack() {
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = crate::stack::poolctl().arg("crds").stdout(full).output().unwrap();
+    let output = crate::tree::poolctl().arg("crds").stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(stderr(&output), "poolctl: No space left on device (os error 28)\n");
 }

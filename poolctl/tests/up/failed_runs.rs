@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::stack::{Models, Stack, repository, request};
+use crate::stack::{Models, Stack, request};
+use crate::tree::repository;
 
 /// A request for the product of two matrices, the second of so many rows; it needs three.
 fn product(rows: usize) -> Value {

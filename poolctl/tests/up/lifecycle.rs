@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::stack::{Models, Stack, descendants, held_out, is_alive, poolctl, until};
+use crate::stack::{Models, Stack, descendants, is_alive, until};
+use crate::tree::{held_out, poolctl};
 
 fn serving_stack() -> Stack {
     let models = Models::with_digits("");

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
 
 mod stack;
+#[path = "../tree/mod.rs"]
+mod tree;
 
 mod commands;
 mod failed_runs;

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::stack::{Models, Stack, held_out, model, repository, until};
+use crate::stack::{Models, Stack, model, until};
+use crate::tree::{held_out, repository};
 
 #[test]
 fn a_model_at_zero_answers_over_v1_and_v2_and_goes_back_to_zero() {

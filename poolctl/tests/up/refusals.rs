@@ -2,7 +2,8 @@
 
 use std::net::TcpListener;
 
-use crate::stack::{Models, poolctl, stderr, stdout};
+use crate::stack::{Models, stderr, stdout};
+use crate::tree::poolctl;
 
 /// Exit status and what it says when started with these arguments.
 fn refused(models: &Models, arguments: &[&str], environment: &[(&str, &str)]) -> String {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Nothing here takes longer, on a busy machine with two cores and a debug build.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-/// `poolctl` with the library of this source tree, and nothing of the environment that would steer it.
-pub(crate) fn poolctl() -> Command {
-    let library = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| path.is_absolute());
-    let library = library.unwrap_or_else(|| repository().join(".cache/onnxruntime/libonnxruntime.so"));
-    assert!(library.exists(), "{} is not there: `make models` gets it", library.display());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_poolctl"));
-    command.env("ORT_DYLIB_PATH", library).env_remove("KFERVING_WRAPPER").stdin(Stdio::null());
-    command
-}
+use crate::tree::{PATIENCE, poolctl, repository};
 
 /// A directory of models.
 pub(crate) struct Models(TempDir);
@@ -201,14 +186,6 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Held-out pictures of digits and what they show.
-pub(crate) fn held_out(count: usize) -> (Vec<Value>, Vec<Value>) {
-    let text = fs::read_to_string(repository().join("examples/models/digits-heldout.json")).unwrap();
-    let held_out: Value = serde_json::from_str(&text).unwrap();
-    let first = |field: &str| held_out[field].as_array().unwrap()[..count].to_vec();
-    (first("images"), first("truth"))
 }
 
 /// Children of a process, and their children.
