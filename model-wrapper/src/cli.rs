@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
-use model_wrapper_admin::{AdminAddress, TokenVerifier};
+use model_wrapper_admin::{AdminAddress, TokenVerifier, check_model_name};
 use poolctl_runtime::{Shutdown, address, announce, descriptors, telemetry};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -20,7 +20,7 @@ use crate::inspect::{inspect, name_of};
 use crate::knative::{self, UserContainer};
 use crate::listen::{self, AdminListener};
 use crate::metrics::{Milestone, WrapperMetrics};
-use crate::serving::{DEFAULT_TIMEOUT, Format, ModelSpec, Serving, check_digest, check_name};
+use crate::serving::{DEFAULT_TIMEOUT, Format, ModelSpec, Serving, check_digest};
 
 #[cfg(test)]
 mod tests;
@@ -204,12 +204,12 @@ impl Serve {
         };
         let name = match &self.name {
             Some(name) => {
-                check_name(name).context("--name")?;
+                check_model_name(name).context("--name")?;
                 name.clone()
             }
             None => {
                 let name = name_of(path).map_err(anyhow::Error::msg)?;
-                check_name(&name).context("give --name")?;
+                check_model_name(&name).context("give --name")?;
                 name
             }
         };

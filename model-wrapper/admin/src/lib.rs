@@ -7,6 +7,7 @@ mod address;
 mod client;
 mod connections;
 mod messages;
+mod name;
 mod token;
 
 pub use address::{AddressError, AdminAddress, MAX_SOCKET_NAME_BYTES};
@@ -15,4 +16,5 @@ pub use messages::{
     ConflictResponse, DrainResponse, ErrorResponse, ModelSource, Phases, SpecializeRequest, SpecializeResponse,
     StateResponse, WrapperState,
 };
+pub use name::{NameError, check_model_name};
 pub use token::{DrainClaims, KeyError, MAX_TOKEN_BYTES, TokenClaims, TokenError, TokenSigner, TokenVerifier};

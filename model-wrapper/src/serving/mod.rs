@@ -32,7 +32,7 @@ pub use source::{Fetched, SourceError, Unloadable, fetch};
 pub use spec::{DEFAULT_TIMEOUT, Format, ModelSpec, SpecError};
 pub use specialize::{Refusal, STARTED_WITH_MODEL};
 
-pub(crate) use spec::{check_digest, check_name};
+pub(crate) use spec::check_digest;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use model_wrapper_admin::SpecializeRequest;
+use model_wrapper_admin::{SpecializeRequest, check_model_name};
 use model_wrapper_onnx::Optimization;
 use model_wrapper_protocol::Limits;
 
@@ -105,7 +105,7 @@ impl ModelSpec {
     /// What a specialize request asks for. Everything it names is used or refused, nothing is ignored.
     pub fn of_request(request: &SpecializeRequest) -> Result<Self, SpecError> {
         let path = source::path_of(&request.model.uri).map_err(|error| SpecError(error.to_string()))?;
-        check_name(&request.model.name)?;
+        check_model_name(&request.model.name).map_err(|error| SpecError(error.to_string()))?;
         if request.timeout_ms == 0 {
             return Err(SpecError("timeoutMs must be above 0".to_owned()));
         }
@@ -176,17 +176,6 @@ impl ModelSpec {
                 }
             };
         }
-        Ok(())
-    }
-}
-
-/// Refuses a name that no path could hold.
-pub(crate) fn check_name(name: &str) -> Result<(), SpecError> {
-    if name.is_empty() || name.contains(['/', '?', '#']) || name.chars().any(char::is_control) {
-        Err(SpecError(format!(
-            "a model's name is not empty and has no '/', '?', '#' or control character, got '{name}'"
-        )))
-    } else {
         Ok(())
     }
 }

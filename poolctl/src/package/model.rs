@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use model_wrapper_admin::check_model_name;
 use poolctl_api::ModelFormat;
 
 use crate::model::{Inspection, Inspector};
@@ -53,7 +54,8 @@ pub(super) fn look_at(
         Some(name) => name.to_owned(),
         None => name_of(&path)?,
     };
-    check_name(&name)?;
+    // What the model server refuses when it starts must be refused here.
+    check_model_name(&name).map_err(|error| anyhow!("{error}: give one with --name"))?;
     let format = ModelFormat::Onnx;
     let before = seen(&path)?;
     let environment = [(RUNTIME_VARIABLE.to_owned(), library.display().to_string())].into();
@@ -147,16 +149,6 @@ fn name_of(path: &Path) -> anyhow::Result<String> {
     Ok(named)
 }
 
-/// What the model server refuses when it starts must be refused here.
-fn check_name(name: &str) -> anyhow::Result<()> {
-    if name.is_empty() || name.contains(['/', '?', '#']) || name.chars().any(char::is_control) {
-        bail!(
-            "a model's name is not empty and has no '/', '?', '#' or control character, got {name:?}: give one with --name"
-        );
-    }
-    Ok(())
-}
-
 fn not_text(path: &Path) -> String {
     format!("the name of {} is not UTF-8, which an image cannot hold", path.display())
 }
@@ -206,13 +198,5 @@ mod tests {
         model.is_unchanged().expect("nobody changed it");
         fs::write(&path, "another").expect("a file");
         assert!(model.is_unchanged().expect_err("it is longer").to_string().contains("was changed while"));
-    }
-
-    #[test]
-    fn names_that_the_server_refuses_are_refused() {
-        for name in ["", "a/b", "a?", "a#", "a\n"] {
-            assert!(check_name(name).is_err(), "{name:?}");
-        }
-        check_name("Größe 2").expect("the server takes it");
     }
 }
