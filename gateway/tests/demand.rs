@@ -13,7 +13,8 @@ use gateway::{DemandTarget, ModelRoute};
 use http::StatusCode;
 use support::autoscaler::FakeAutoscaler;
 use support::wrapper::{Behaviour, FakeWrapper};
-use support::{Answer, FOREIGN_CALLS, TestClient, TestGateway, dead_addr, eventually, scaled_model};
+use support::{Answer, FOREIGN_CALLS, PATIENCE, TestClient, TestGateway, dead_addr, eventually, scaled_model};
+use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 const INFER: &str = "/v2/models/digits/infer";
@@ -300,5 +301,21 @@ async fn the_catalogue_wakes_nothing() {
     let before = autoscaler.heard().len();
     eventually("another snapshot", || autoscaler.heard().len() > before).await;
     assert!(!autoscaler.heard().iter().any(woken));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autoscaler_that_falls_silent_is_left_for_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("demand.sock");
+    // Its connections are taken and nobody is behind them, as of a process that is stopped.
+    let stopped = UnixListener::bind(&socket).unwrap();
+    let gateway = TestGateway::start(vec![scaled_model("digits")]);
+    gateway.gateway.connect_demand(DemandTarget::Unix(socket.clone()), "gateway-1", gateway.shutdown.clone());
+    let (_silent, _) = tokio::time::timeout(PATIENCE, stopped.accept()).await.expect("it connects").unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    let autoscaler = FakeAutoscaler::start(socket);
+    eventually("it says hello to the other", || !autoscaler.heard().is_empty()).await;
+    drop(stopped);
     gateway.stop().await;
 }

@@ -29,6 +29,10 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Silence after which the autoscaler is asked whether it is still there, and how long it has to say so: one that is stopped,
+/// or whose machine is gone, ends no stream, and another may lead already.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
 /// Messages on their way into the stream.
 const OUTGOING_BOUND: usize = 256;
 
@@ -78,6 +82,7 @@ async fn converse(
 ) -> Result<Option<DemandTarget>, String> {
     let endpoint = Endpoint::from_shared(target.uri()).map_err(|error| format!("bad address: {error}"))?;
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+    let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE);
     let channel = endpoint.connect().await.map_err(|error| describe(&error))?;
     let (outgoing, messages) = mpsc::channel(OUTGOING_BOUND);
     let mut session = Session { inner, outgoing, announced: HashSet::new() };
