@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use autoscaler_demand::autoscaler_message::Kind as Told;
 use autoscaler_demand::gateway_message::Kind as Tell;
-use autoscaler_demand::{ModelState, ReplicaGone, ReplicaRemoving};
+use autoscaler_demand::{ModelState, Redirect, ReplicaGone, ReplicaRemoving};
 use gateway::{DemandTarget, ModelRoute};
 use http::StatusCode;
 use support::autoscaler::FakeAutoscaler;
@@ -317,5 +317,25 @@ async fn an_autoscaler_that_falls_silent_is_left_for_another() {
     let autoscaler = FakeAutoscaler::start(socket);
     eventually("it says hello to the other", || !autoscaler.heard().is_empty()).await;
     drop(stopped);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn autoscalers_that_name_each_other_as_leader_are_not_asked_in_a_loop() {
+    let (gateway, autoscaler, _directory) = connected(vec![scaled_model("digits")]).await;
+    let leader = format!("unix://{}", autoscaler.socket.display());
+    let hellos = || autoscaler.heard().iter().filter(|tell| matches!(tell, Tell::Hello(_))).count();
+    let began = Instant::now();
+    let mut redirected = 0;
+    while began.elapsed() < Duration::from_secs(1) {
+        if hellos() > redirected {
+            redirected = hellos();
+            autoscaler.say(Told::Redirect(Redirect { leader: leader.clone() })).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Pauses of 50, 100, 200 and 400 ms.
+    assert!(redirected <= 6, "{redirected} streams within a second");
+    eventually("it goes on asking", || hellos() > redirected).await;
     gateway.stop().await;
 }

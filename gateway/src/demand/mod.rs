@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use autoscaler_demand::replica_fault::Kind as FaultKind;
 use autoscaler_demand::{Held, ReplicaFault};
@@ -130,20 +131,19 @@ impl Gateway {
             while !shutdown.is_requested() {
                 // What piled up meanwhile is older than the snapshot that opens the stream.
                 while urgent.try_recv().is_ok() {}
+                let opened = Instant::now();
                 let end = session::run(&inner, &target, &gateway_id, &mut urgent, &shutdown).await;
                 inner.metrics.demand_connected.set(0);
+                if opened.elapsed() > LONGEST_BACKOFF {
+                    backoff = FIRST_BACKOFF;
+                }
                 match end {
                     SessionEnd::Shutdown => return,
-                    SessionEnd::Redirected(Some(leader)) => {
-                        target = leader;
-                        continue;
-                    }
+                    // Not at once: while a leader is elected, two may each name the other.
+                    SessionEnd::Redirected(Some(leader)) => target = leader,
                     SessionEnd::Redirected(None) => {}
-                    SessionEnd::Lost { after, error } => {
+                    SessionEnd::Lost(error) => {
                         tracing::warn!(target = target.uri(), error, "the demand stream ended: reconnecting");
-                        if after > LONGEST_BACKOFF {
-                            backoff = FIRST_BACKOFF;
-                        }
                         target = configured.clone();
                     }
                 }

@@ -41,10 +41,7 @@ pub(super) enum SessionEnd {
     Shutdown,
     /// To the leader's address, if there is a leader.
     Redirected(Option<DemandTarget>),
-    Lost {
-        after: Duration,
-        error: String,
-    },
+    Lost(String),
 }
 
 /// One stream.
@@ -62,14 +59,9 @@ pub(super) async fn run(
     urgent: &mut mpsc::Receiver<Urgent>,
     shutdown: &Shutdown,
 ) -> SessionEnd {
-    let opened = Instant::now();
-    let end = tokio::select! {
-        () = shutdown.requested() => return SessionEnd::Shutdown,
-        end = converse(inner, target, gateway_id, urgent) => end,
-    };
-    match end {
-        Ok(leader) => SessionEnd::Redirected(leader),
-        Err(error) => SessionEnd::Lost { after: opened.elapsed(), error },
+    tokio::select! {
+        () = shutdown.requested() => SessionEnd::Shutdown,
+        end = converse(inner, target, gateway_id, urgent) => end.map_or_else(SessionEnd::Lost, SessionEnd::Redirected),
     }
 }
 
