@@ -5,6 +5,7 @@
 //! `cargo test --release -p autoscaler-policy --test claim_model -- --ignored --nocapture`.
 
 mod model;
+mod properties;
 mod world;
 
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Everything that can happen in the world, in every order, and what must hold whatever does.
+//! Everything that can happen in the world, in every order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use autoscaler_policy::{ClaimId, Revision, RevisionKey, Uid, example};
 use gateway_policy::{Device, Moment};
 use stateright::{Model, Property};
 
-use crate::world::{Budget, Call, Leader, Safeguards, World};
+use crate::properties;
+use crate::world::{Budget, Call, Late, Leader, Pod, Safeguards, World};
 
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -137,18 +138,9 @@ impl ClaimModel {
             actions.extend(due.map(|_| Action::Tick { deposed }));
         }
     }
-
-    /// Nothing is on its way and nothing is waited for.
-    pub(crate) fn is_at_rest(&self, world: &World) -> bool {
-        let at_rest = |leader: &Leader| {
-            waits_only_for_time(leader) && (leader.state.next_wake().is_none() || !self.safeguards.removals)
-        };
-        let swept = world.addresses.iter().flatten().all(|pod| !is_sweepable(pod));
-        world.leader.as_ref().is_some_and(at_rest) && world.deposed.is_none() && world.orphans.is_empty() && swept
-    }
 }
 
-fn is_sweepable(pod: &crate::world::Pod) -> bool {
+pub(crate) fn is_sweepable(pod: &Pod) -> bool {
     pod.label == Label::Retired || (pod.label == Label::Idle && pod.lifecycle == Lifecycle::Exited)
 }
 
@@ -244,7 +236,7 @@ impl Model for ClaimModel {
         let keep = |world: &mut World, deposed: bool, reply: Option<Event>| {
             let leader = if deposed { &mut world.deposed } else { &mut world.leader };
             if let (Some(leader), Some(reply)) = (leader, reply) {
-                leader.late.push(crate::world::Late(reply));
+                leader.late.push(Late(reply));
             }
         };
         match action {
@@ -288,7 +280,7 @@ impl Model for ClaimModel {
             }
             Action::Deliver { deposed, index } => {
                 let leader = if deposed { world.deposed.as_mut() } else { world.leader.as_mut() };
-                let crate::world::Late(reply) = leader?.late.remove(index);
+                let Late(reply) = leader?.late.remove(index);
                 world.step(deposed, reply);
             }
             Action::Orphan { call, performed } => {
@@ -354,62 +346,11 @@ impl Model for ClaimModel {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("a serving replica holds its owner's model", |_, world: &World| {
-                world.addresses.iter().flatten().all(|pod| {
-                    pod.label != Label::Serving
-                        || pod.lifecycle != Lifecycle::Ready
-                        || pod.ownership.as_ref().zip(pod.holds.as_ref()).is_some_and(|(owner, (claim, revision))| {
-                            owner.claim == *claim && owner.revision == *revision && !pod.failed
-                        })
-                })
-            }),
-            Property::always("no request runs on a replica not loaded for it", |_, world: &World| {
-                world.fault.is_none()
-            }),
-            Property::always("at rest every owned replica serves and none is surplus", |model, world: &World| {
-                !model.is_at_rest(world)
-                    || world.desired.iter().all(|(revision, replicas)| {
-                        let owned =
-                            || {
-                                world.addresses.iter().flatten().filter(|pod| {
-                                    pod.ownership.as_ref().is_some_and(|owner| owner.revision == *revision)
-                                })
-                            };
-                        let serves = |pod: &crate::world::Pod| {
-                            pod.label == Label::Serving
-                                && world.gateway.get(&pod.uid).is_some_and(|(published, ..)| published == revision)
-                        };
-                        owned().all(serves) && owned().count() <= *replicas as usize
-                    })
-            }),
-            Property::always("at rest no revision starves while warm replicas exist", |model, world: &World| {
-                let warm = world.addresses.iter().flatten().any(|pod| pod.label == Label::Idle && pod.holds.is_none());
-                !model.is_at_rest(world)
-                    || !warm
-                    || world.desired.iter().all(|(revision, replicas)| {
-                        let published = world.gateway.values().filter(|(published, ..)| published == revision).count();
-                        published >= *replicas as usize
-                    })
-            }),
-            Property::always("at rest the gateway sends only to serving replicas", |model, world: &World| {
-                !model.is_at_rest(world)
-                    || world.gateway.keys().all(|uid| world.pod(uid).is_some_and(|pod| pod.label == Label::Serving))
-            }),
-            Property::always("what waits for time goes on when it passes", |model, world: &World| {
-                let Some(leader) = &world.leader else { return true };
-                let due = leader.state.next_wake().is_some() && model.safeguards.removals && world.fault.is_none();
-                !(waits_only_for_time(leader) && due)
-                    || model.next_state(world, Action::Tick { deposed: false }).is_some()
-            }),
-            Property::sometimes("everything serves", |model, world: &World| {
-                model.is_at_rest(world) && world.gateway.len() == world.desired.values().sum::<u32>() as usize
-            }),
-        ]
+        properties::all()
     }
 }
 
-fn waits_only_for_time(leader: &Leader) -> bool {
+pub(crate) fn waits_only_for_time(leader: &Leader) -> bool {
     leader.calls.is_empty() && leader.late.is_empty() && leader.unseen.is_empty() && leader.reports.is_empty()
 }
 
