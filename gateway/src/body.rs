@@ -6,13 +6,12 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::account::{Account, Answer};
 use crate::error::Error;
 use crate::relay::{Coming, Deadline, EarlyEnd, RelayError, Relayed};
 use crate::upload::Upload;
-use crate::upstream::{ConnectionError, H1Body};
+use crate::upstream::{ConnectionError, H1Body, H2Body};
 
 /// How much of an answer is read before its head is passed on, as far as it is there already. Most answers are there
 /// whole: their replica is free at once, however slowly their client reads.
@@ -51,7 +50,7 @@ pub(crate) struct Ahead {
 /// A body as it arrives over either protocol.
 pub(crate) enum UpstreamBody {
     H1(H1Body),
-    H2(Incoming),
+    H2(H2Body),
 }
 
 impl ResponseBody {
@@ -132,7 +131,7 @@ impl UpstreamBody {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ConnectionError>>> {
         match self {
             Self::H1(body) => Pin::new(body).poll_frame(cx).map_err(ConnectionError::from),
-            Self::H2(body) => Pin::new(body).poll_frame(cx).map_err(ConnectionError::from),
+            Self::H2(body) => body.poll_frame(cx),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::Reason;
 use crate::respond::{Protocol, REASON};
 
 /// The outcome of a call of gRPC: among the headers of an answer that is nothing else, in the trailers of any other.
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What the beginning of an answer has shown. It is held for or against the replica when the answer has ended: one that
 /// breaks its answers off has not served.

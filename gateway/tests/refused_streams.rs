@@ -1,4 +1,4 @@
-//! Replicas that do not take a call of gRPC, and say so in HTTP/2.
+//! Replicas that reset calls of gRPC: before they take them, or in the middle of their answers.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::{GatewaySettings, ModelRoute};
-use h2_frames::{go_away, reset_with, settings};
+use h2_frames::{END_HEADERS, END_STREAM, data, go_away, header_block, headers, reset_with, settings};
 use http::Request;
 use http_body_util::Full;
 use support::wrapper::{Behaviour, FakeWrapper};
@@ -22,14 +22,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 const EJECTIONS: &str = "kferving_gateway_ejections_total";
+const REQUESTS: &str = "kferving_gateway_requests_total";
 const RETRIES: &str = "kferving_gateway_retries_total";
 
 const HEADERS: u8 = 1;
 const PREFACE_BYTES: usize = 24;
 
-/// INTERNAL_ERROR and REFUSED_STREAM of RFC 9113, section 7.
+/// Codes of RFC 9113, section 7.
+const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
 const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 
 /// A replica that answers each call with these frames.
 struct FakeH2Replica {
@@ -89,12 +92,15 @@ fn in_front_of(replicas: &[(SocketAddr, u32)]) -> TestGateway {
 
 /// A call of ModelInfer for `digits`.
 async fn infer(client: &TestClient, gateway: &TestGateway) -> Answer {
-    let request = Request::post(gateway.url("/inference.GRPCInferenceService/ModelInfer"))
+    client.send(call(gateway)).await
+}
+
+fn call(gateway: &TestGateway) -> Request<Full<Bytes>> {
+    Request::post(gateway.url("/inference.GRPCInferenceService/ModelInfer"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(Full::from(Bytes::from_static(b"\0\0\0\0\x08\x0a\x06digits")))
-        .unwrap();
-    client.send(request).await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,4 +151,53 @@ async fn a_call_that_was_reset_for_another_reason_may_have_run_and_is_sent_once(
     assert_eq!(breaking.calls(), 1);
     assert_eq!(gateway.metric(RETRIES, &[]), 0.0);
     gateway.stop().await;
+}
+
+/// The head of an answer and a message, without an end.
+fn half_an_answer(stream: u32) -> Vec<u8> {
+    let head = headers(stream, END_HEADERS, &[OK]);
+    [head, data(stream, 0, b"\0\0\0\0\x02hi")].concat()
+}
+
+/// `:status` 200 in HPACK's static table.
+const OK: u8 = 0x88;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_cut_off_without_an_error_is_not_whole() {
+    let cuts: [fn(u32) -> Vec<u8>; 2] = [
+        |stream| [half_an_answer(stream), reset_with(stream, NO_ERROR)].concat(),
+        |stream| [half_an_answer(stream), reset_with(stream, CANCEL)].concat(),
+    ];
+    for cut in cuts {
+        let cutting = FakeH2Replica::start(cut).await;
+        let gateway = in_front_of(&[(cutting.addr, 1)]);
+        // Over HTTP/1 it is a 502, or breaks off.
+        let outcome = TestClient::http1().try_send(call(&gateway)).await;
+        assert!(!outcome.as_ref().is_ok_and(|answer| answer.header("grpc-status").is_empty()), "{outcome:?}");
+        gateway.settles().await;
+        assert_eq!(gateway.metric(REQUESTS, &[("reason", "replica-lost")]), 1.0);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_answer_stays_whole_though_its_stream_is_reset_then() {
+    let whole: [fn(u32) -> Vec<u8>; 2] = [
+        |stream| {
+            let trailers = headers(stream, END_HEADERS | END_STREAM, &header_block(&[("grpc-status", "0")]));
+            [half_an_answer(stream), trailers, reset_with(stream, NO_ERROR)].concat()
+        },
+        |stream| {
+            let head = [&[OK][..], &header_block(&[("grpc-status", "0")])].concat();
+            [headers(stream, END_HEADERS | END_STREAM, &head), reset_with(stream, NO_ERROR)].concat()
+        },
+    ];
+    for answer in whole {
+        let replica = FakeH2Replica::start(answer).await;
+        let gateway = in_front_of(&[(replica.addr, 1)]);
+        assert_eq!(infer(&TestClient::http2(), &gateway).await.status, 200);
+        gateway.settles().await;
+        assert_eq!(gateway.metric(REQUESTS, &[("code", "200")]), 1.0);
+        gateway.stop().await;
+    }
 }

@@ -2,16 +2,21 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use h2::Reason;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 
-use super::{UpstreamError, connect};
+use super::{ConnectionError, UpstreamError, connect};
 use crate::upload::RequestBody;
+use crate::verdict::GRPC_STATUS;
 
 /// Bytes in flight per stream: a 600 KiB tensor moves in one round trip.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -32,10 +37,12 @@ impl H2Slot {
         &self,
         addr: SocketAddr,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<H2Body>, UpstreamError> {
         let mut sender = self.sender(addr).await?;
         sender.ready().await.map_err(|source| UpstreamError::Unsent { source: source.into() })?;
-        sender.try_send_request(request).await.map_err(UpstreamError::from)
+        let (head, incoming) = sender.try_send_request(request).await.map_err(UpstreamError::from)?.into_parts();
+        let body = H2Body { incoming, has_outcome: has_outcome(&head.headers) };
+        Ok(Response::from_parts(head, body))
     }
 
     /// Closes the connection once the requests on it are answered.
@@ -64,6 +71,40 @@ impl H2Slot {
         *self.sender.lock() = Some(sender.clone());
         Ok(sender)
     }
+}
+
+/// The body of an answer to a call of gRPC.
+pub(crate) struct H2Body {
+    incoming: Incoming,
+    /// Whether the call's outcome has come, which is the last of its answer.
+    has_outcome: bool,
+}
+
+impl H2Body {
+    /// The next frame. An end that is not the answer's is an error: hyper takes a reset with NO_ERROR or CANCEL for the end
+    /// of a body, as which a server may send the first after a whole answer (RFC 9113, section 8.1).
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ConnectionError>>> {
+        let polled = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if let Some(Ok(frame)) = &polled {
+            self.has_outcome |= frame.trailers_ref().is_some_and(has_outcome);
+        }
+        Poll::Ready(match polled {
+            None if !self.has_outcome && !self.incoming.is_end_stream() => Some(Err(ConnectionError::CutOff)),
+            polled => polled.map(|frame| frame.map_err(ConnectionError::from)),
+        })
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+fn has_outcome(headers: &HeaderMap) -> bool {
+    headers.contains_key(GRPC_STATUS)
 }
 
 /// Whether the peer says that it has not processed a request: by refusing its stream, or by a GOAWAY whose last stream came

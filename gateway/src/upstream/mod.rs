@@ -8,7 +8,7 @@ mod h1;
 mod h2;
 
 pub(crate) use h1::{H1Body, H1Connection, H1Error, H1Pool, RequestHead};
-pub(crate) use h2::H2Slot;
+pub(crate) use h2::{H2Body, H2Slot};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -56,10 +56,14 @@ pub(crate) enum UpstreamError {
 
 /// What became of a connection, over either protocol.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
 pub(crate) enum ConnectionError {
+    #[error(transparent)]
     H1(#[from] H1Error),
+    #[error(transparent)]
     H2(#[from] hyper::Error),
+    /// A stream of HTTP/2 was reset in the middle of its answer, without an error.
+    #[error("the stream was reset before the end of its answer")]
+    CutOff,
 }
 
 impl From<H1Error> for UpstreamError {
