@@ -8,13 +8,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
 use poolctl_api::ModelFormat;
+use poolctl_cluster::local::ProcessGroup;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{ChildStdout, Command};
 
 /// Longest that one model may take to load. A model of some gigabytes loads in seconds; one that takes longer than this
 /// could not be brought up for a waiting request either.
@@ -48,9 +50,12 @@ pub struct Inspector {
     pub timeout: Duration,
 }
 
+/// What models are, or why each cannot be loaded.
+pub type Answers = BTreeMap<PathBuf, Result<Inspection, String>>;
+
 /// The models that one run answered for, and why it answered for no more.
 struct Run {
-    answers: BTreeMap<PathBuf, Result<Inspection, String>>,
+    answers: Answers,
     ended: Result<(), String>,
 }
 
@@ -78,12 +83,8 @@ impl Inspector {
     ///
     /// One process inspects them in turn. Where it dies, the model that it was at is the culprit, and another process
     /// goes on behind it.
-    pub async fn inspect(
-        &self,
-        format: ModelFormat,
-        paths: Vec<PathBuf>,
-    ) -> BTreeMap<PathBuf, Result<Inspection, String>> {
-        let mut found = BTreeMap::new();
+    pub async fn inspect(&self, format: ModelFormat, paths: Vec<PathBuf>) -> Answers {
+        let mut found = Answers::new();
         let mut left = paths;
         while !left.is_empty() {
             let run = self.run(format, &left).await;
@@ -97,15 +98,15 @@ impl Inspector {
     }
 
     async fn run(&self, format: ModelFormat, paths: &[PathBuf]) -> Run {
-        let mut answers = BTreeMap::new();
-        let mut child = match self.spawn(format, paths) {
-            Ok(child) => child,
+        let mut processes = match self.spawn(format, paths) {
+            Ok(processes) => processes,
             Err(error) => {
                 let reason = format!("{} could not be started: {error}", self.wrapper.display());
-                return Run { answers, ended: Err(reason) };
+                return Run { answers: Answers::new(), ended: Err(reason) };
             }
         };
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let leader = processes.leader();
+        let (stdout, stderr) = (leader.stdout.take(), leader.stderr.take());
         let messages = tokio::spawn(async move {
             let mut text = String::new();
             if let Some(stderr) = stderr {
@@ -116,23 +117,15 @@ impl Inspector {
             }
             text
         });
-        let mut lines = BufReader::new(stdout.expect("stdout is piped"));
-        let ended = loop {
-            let mut line = Vec::new();
-            let mut bounded = (&mut lines).take(MAX_LINE_BYTES);
-            match tokio::time::timeout(self.timeout, bounded.read_until(b'\n', &mut line)).await {
-                Err(_) => break Err(format!("it did not load within {} s", self.timeout.as_secs_f64())),
-                Ok(Err(error)) => break Err(format!("its inspection could not be read: {error}")),
-                Ok(Ok(0)) => break Ok(()),
-                Ok(Ok(_)) => match parse(&line) {
-                    Ok((path, answer)) => answers.insert(path, answer),
-                    Err(reason) => break Err(reason),
-                },
-            };
+        let lines = BufReader::new(stdout.expect("stdout is piped"));
+        let mut reading = pin!(self.read(lines));
+        let (answers, ended) = tokio::select! {
+            read = reading.as_mut() => read,
+            // with what it started gone too, all that it answered is in the pipe
+            _ = processes.ended() => reading.await,
         };
         // it is at its end, or it hangs
-        let _ = child.start_kill();
-        let status = child.wait().await;
+        let status = processes.kill().await;
         let messages = messages.await.unwrap_or_default();
         let ended = ended.and_then(|()| match status {
             Ok(status) if answers.len() < paths.len() => {
@@ -146,13 +139,35 @@ impl Inspector {
         Run { answers, ended }
     }
 
-    fn spawn(&self, format: ModelFormat, paths: &[PathBuf]) -> std::io::Result<Child> {
+    /// What it answers until its end, or until an answer is late or is none.
+    async fn read(&self, mut lines: BufReader<ChildStdout>) -> (Answers, Result<(), String>) {
+        let mut answers = Answers::new();
+        loop {
+            let mut line = Vec::new();
+            let mut bounded = (&mut lines).take(MAX_LINE_BYTES);
+            let ended = match tokio::time::timeout(self.timeout, bounded.read_until(b'\n', &mut line)).await {
+                Err(_) => Err(format!("it did not load within {} s", self.timeout.as_secs_f64())),
+                Ok(Err(error)) => Err(format!("its inspection could not be read: {error}")),
+                Ok(Ok(0)) => Ok(()),
+                Ok(Ok(_)) => match parse(&line) {
+                    Ok((path, answer)) => {
+                        answers.insert(path, answer);
+                        continue;
+                    }
+                    Err(reason) => Err(reason),
+                },
+            };
+            return (answers, ended);
+        }
+    }
+
+    fn spawn(&self, format: ModelFormat, paths: &[PathBuf]) -> std::io::Result<ProcessGroup> {
         let mut command = Command::new(&self.wrapper);
         // it holds the other end of its stdin: should this process be killed, it ends too
         command.args(["inspect", "--exit-on-stdin-close", "--format", format.as_str()]).args(paths);
         command.envs(&self.environment);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        command.spawn()
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ProcessGroup::spawn(&mut command)
     }
 }
 

@@ -25,6 +25,7 @@ use futures::Stream;
 use prometheus::Registry;
 use tokio::sync::Semaphore;
 
+pub use self::group::ProcessGroup;
 use self::metrics::LocalMetrics;
 use self::process::{Launch, Slots};
 use self::store::Store;

@@ -147,10 +147,10 @@ impl Supervisor {
         if let Err(reason) = started {
             self.launch.metrics.count_start(StartOutcome::Failed);
             let status = match tokio::time::timeout(SETTLE, processes.ended()).await {
-                Ok(status) => status.ok(),
-                Err(_) => kill(&mut processes).await,
+                Ok(status) => status,
+                Err(_) => processes.kill().await,
             };
-            self.exited(format!("{reason} ({})", self.describe(status, &mut stderr).await));
+            self.exited(format!("{reason} ({})", self.describe(status.ok(), &mut stderr).await));
             let _ = stop.await;
             return;
         }
@@ -237,7 +237,7 @@ impl Supervisor {
         if tokio::time::timeout(grace, processes.ended()).await.is_err() {
             tracing::warn!(replica = %self.name, ?grace, "did not end after SIGTERM: killing it");
             self.launch.metrics.kills.inc();
-            kill(processes).await;
+            let _ = processes.kill().await;
         }
     }
 
@@ -260,11 +260,6 @@ impl Supervisor {
             store.observe(&self.uid, change);
         }
     }
-}
-
-async fn kill(processes: &mut ProcessGroup) -> Option<ExitStatus> {
-    processes.signal(Signal::KILL);
-    processes.ended().await.ok()
 }
 
 async fn announced(stdout: &mut Lines<ChildStdout>) -> Result<Lifecycle, String> {

@@ -3,6 +3,9 @@
 shift 4
 for path; do
     case $path in
+    *leaves*) sleep 600 & echo $! >"$CHILD" ;;
+    esac
+    case $path in
     *crash*) echo "reading $path" >&2; echo "boom" >&2; kill -SEGV $$ ;;
     *hang*) exec sleep 600 ;;
     *garbage*) echo "not JSON" ;;

@@ -44,6 +44,28 @@ async fn a_model_that_never_loads_is_given_up() {
 }
 
 #[tokio::test]
+async fn what_a_script_leaves_running_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = folder.path().join("child");
+    let environment = BTreeMap::from([("CHILD".to_owned(), child.display().to_string())]);
+    let inspector = Inspector { environment, timeout: Duration::from_millis(500), ..fake_wrapper() };
+    for (path, said) in [("leaves", "sha256:00"), ("leaves-and-hangs", "it did not load within 0.5 s")] {
+        let found = tokio::time::timeout(Duration::from_secs(60), inspect(&inspector, &[path])).await;
+        assert_eq!(found.expect("it does not wait for the child"), [pair(path, said)]);
+        let child = std::fs::read_to_string(&child).unwrap();
+        let stat = format!("/proc/{}/stat", child.trim());
+        // it is a zombie until whoever inherited it looks
+        let is_running = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        let ended = async {
+            while is_running() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_none_and_a_missing_program_are_said() {
     let found = inspect(&fake_wrapper(), &["garbage"]).await;
     assert!(found[0].1.starts_with("the model server's answer to an inspection cannot be read"), "{found:?}");
