@@ -6,7 +6,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::behaviour::{Fixture, PATIENCE, first, ready};
-use poolctl_cluster::{Cluster, ClusterError, Expected, Lifecycle, LocalCluster, LocalSettings, ReplicaEvent};
+use poolctl_cluster::{
+    Cluster, ClusterError, Expected, Lifecycle, LocalCluster, LocalSettings, ReplicaEvent, ReplicaUid,
+};
 use prometheus::Registry;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -25,6 +27,13 @@ fn fixture_with(settings: LocalSettings) -> Fixture<LocalCluster> {
 
 fn fixture() -> Fixture<LocalCluster> {
     fixture_with(settings(""))
+}
+
+/// A replica that is ready, and its process.
+async fn started(fixture: &Fixture<LocalCluster>) -> (ReplicaUid, u32) {
+    let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
+    let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+    (uid, pid)
 }
 
 macro_rules! behaves {
@@ -89,8 +98,7 @@ async fn exit_reason(fixture: &Fixture<LocalCluster>) -> String {
 #[tokio::test]
 async fn the_exit_of_a_replica_is_noticed_with_its_reason() {
     let fixture = fixture();
-    let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-    let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+    let (_, pid) = started(&fixture).await;
     kill(pid);
     assert!(exit_reason(&fixture).await.contains("signal: 9"));
     assert!(!exists(pid), "it is reaped");
@@ -99,8 +107,7 @@ async fn the_exit_of_a_replica_is_noticed_with_its_reason() {
 #[tokio::test]
 async fn a_replica_that_is_left_alone_stays() {
     let fixture = fixture();
-    let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-    let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+    let (_, pid) = started(&fixture).await;
     // Another one goes through all that a start does: time enough for the first to end if it were to.
     let other = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
     ready(&fixture.cluster, &other).await;
@@ -168,8 +175,7 @@ async fn shutdown_returns_when_the_last_process_is_reaped() {
     let fixture = fixture();
     let mut pids = Vec::new();
     for _ in 0..3 {
-        let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-        pids.push(ready(&fixture.cluster, &uid).await.pid.unwrap());
+        pids.push(started(&fixture).await.1);
     }
     fixture.cluster.create(fixture.idle()).await.unwrap();
     fixture.cluster.shutdown().await;
@@ -181,8 +187,7 @@ async fn shutdown_returns_when_the_last_process_is_reaped() {
 async fn what_ignores_sigterm_is_killed() {
     let short = Duration::from_millis(50);
     let fixture = fixture_with(LocalSettings { stop_grace: short, ..settings("ignores-sigterm") });
-    let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-    let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+    let (uid, pid) = started(&fixture).await;
     fixture.cluster.delete(&uid, &Expected::default()).await;
     until("the process is gone", || !exists(pid)).await;
 }
@@ -192,8 +197,7 @@ async fn what_a_replica_started_ends_with_it() {
     let short = Duration::from_millis(50);
     for fault in ["with-a-child", "with-a-child-that-ignores-sigterm"] {
         let fixture = fixture_with(LocalSettings { stop_grace: short, ..settings(fault) });
-        let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-        let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+        let (uid, pid) = started(&fixture).await;
         let child = child_of(pid);
         fixture.cluster.delete(&uid, &Expected::default()).await;
         until("the process is gone", || !exists(pid)).await;
@@ -204,8 +208,7 @@ async fn what_a_replica_started_ends_with_it() {
 #[tokio::test]
 async fn what_a_killed_replica_started_ends_with_it() {
     let fixture = fixture_with(settings("with-a-child"));
-    let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-    let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+    let (_, pid) = started(&fixture).await;
     let child = child_of(pid);
     kill(pid);
     assert!(exit_reason(&fixture).await.contains("signal: 9"));
@@ -229,8 +232,7 @@ fn a_runtime_that_ends_leaves_no_processes() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (_fixture, pid, child) = runtime.block_on(async {
         let fixture = fixture_with(settings("with-a-child-that-ignores-sigterm"));
-        let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-        let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+        let (_, pid) = started(&fixture).await;
         (fixture, pid, child_of(pid))
     });
     drop(runtime);
@@ -244,8 +246,7 @@ fn a_runtime_that_ends_leaves_no_processes() {
 #[tokio::test]
 async fn the_last_handle_takes_its_processes_along() {
     let fixture = fixture();
-    let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-    let pid = ready(&fixture.cluster, &uid).await.pid.unwrap();
+    let (_, pid) = started(&fixture).await;
     let second_handle = fixture.cluster.clone();
     drop(fixture);
     assert!(is_running(pid));
@@ -259,8 +260,7 @@ async fn the_last_handle_takes_its_processes_along() {
 async fn parent_that_waits_to_be_killed() {
     let fixture = fixture();
     for _ in 0..2 {
-        let uid = fixture.cluster.create(fixture.idle()).await.unwrap().uid;
-        println!("child {}", ready(&fixture.cluster, &uid).await.pid.unwrap());
+        println!("child {}", started(&fixture).await.1);
     }
     println!("children complete");
     std::future::pending::<()>().await;
