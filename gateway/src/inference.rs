@@ -162,11 +162,12 @@ impl Inference {
                 Err(refused) => refused,
             };
             account.runs_on((refused.failure == Failure::Lost).then_some(place.replica().spec.device));
-            self.give_up_place(place, refused.failure);
-            // What the client did to its own body explains more than the connection that it broke.
+            // What the client did to its own body explains more than the connection that broke by it, and is no fault of the
+            // replica.
             if let Some(error) = admitted.payload.failure() {
                 return Err(error);
             }
+            self.give_up_place(place, refused.failure);
             let resend = if admitted.payload.attempt().is_some() { Resend::Whole } else { Resend::Consumed };
             if !may_retry(refused.failure, resend, attempts)
                 || self.model.retry_budget.try_retry(self.now()) == Retry::Exhausted

@@ -14,7 +14,8 @@ use http::StatusCode;
 use support::autoscaler::FakeAutoscaler;
 use support::wrapper::{Behaviour, FakeWrapper};
 use support::{Answer, FOREIGN_CALLS, PATIENCE, TestClient, TestGateway, dead_addr, eventually, scaled_model};
-use tokio::net::UnixListener;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 
 const INFER: &str = "/v2/models/digits/infer";
@@ -301,6 +302,29 @@ async fn the_catalogue_wakes_nothing() {
     let before = autoscaler.heard().len();
     eventually("another snapshot", || autoscaler.heard().len() > before).await;
     assert!(!autoscaler.heard().iter().any(woken));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_its_client_breaks_is_no_fault_of_its_replica() {
+    let (gateway, autoscaler, _directory) = connected(vec![scaled_model("digits")]).await;
+    let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
+    autoscaler.add("digits", "u1", wrapper.addr, 1).await;
+    eventually("the replica is known", || replicas(&gateway) == 1).await;
+    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: digits.vision\r\nTransfer-Encoding: chunked\r\n\r\n");
+    // More than is read before it is sent on.
+    let chunk = format!("{:x}\r\n{}\r\n", 500_000, "x".repeat(500_000));
+    client.write_all((head + &chunk).as_bytes()).await.unwrap();
+    eventually("it is on its way", || wrapper.running() == 1).await;
+    client.write_all(b"no chunk").await.unwrap();
+    let refused = [("code", "400"), ("reason", "bad-request")];
+    eventually("it is refused", || gateway.metric("kferving_gateway_requests_total", &refused) == 1.0).await;
+    // Served after it, so that what was told of it has come before that.
+    assert_eq!(post(&gateway).await.unwrap().status, StatusCode::OK);
+    let arrivals = |tell: &Tell| matches!(tell, Tell::Snapshot(snapshot) if snapshot.models[0].arrivals == 2);
+    eventually("a snapshot counts both", || autoscaler.heard().iter().any(arrivals)).await;
+    assert!(!autoscaler.heard().iter().any(|tell| matches!(tell, Tell::Fault(_))), "{:?}", autoscaler.heard());
     gateway.stop().await;
 }
 
