@@ -110,6 +110,24 @@ async fn two_hosts_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn targets_that_http1_does_not_take_are_refused() {
+    for target in ["?\u{e9}", "?\u{7f}", "?\""] {
+        let (wrapper, gateway) = start(Behaviour::Echo(Duration::ZERO));
+        let mut attacker = H2Attacker::connect(gateway.addr).await;
+        let path = format!("{INFER}{target}");
+        let head = [(":method", "POST"), (":scheme", "http"), (":path", &path), (":authority", "digits.vision")];
+        attacker.send(&headers(1, END_HEADERS | END_STREAM, &header_block(&head))).await;
+        let heard = attacker
+            .heard_until(&[Heard::Status(400), Heard::Status(200), Heard::Reset, Heard::GoAway, Heard::Closed])
+            .await;
+        assert!(!heard.contains(&Heard::Status(200)), "{target:?}: {heard:?}");
+        assert_eq!(wrapper.requests(), 0, "{target:?} reached the replica");
+        drop(attacker);
+        assert_unharmed(&wrapper, gateway).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn floods_of_small_frames_do_not_grow_or_stop_the_gateway() {
     let (wrapper, gateway) = start(Behaviour::Echo(Duration::ZERO));
     let open = headers(1, END_HEADERS, &infer());

@@ -2,9 +2,10 @@
 
 use std::error::Error;
 
+use http::uri::PathAndQuery;
 use http::{Request, StatusCode, Version};
 
-use super::host::check_http2_hosts;
+use super::host::{check_http2_hosts, check_target};
 
 /// A request that is refused before anything acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -130,15 +131,18 @@ impl Violation {
         }
     }
 
-    /// What is wrong with `request`, if something is: what the connection's filter put in its place over HTTP/1, and
-    /// contradicting hosts over HTTP/2, which hyper hands on.
+    /// What is wrong with `request`, if something is: what the connection's filter put in its place over HTTP/1, and over
+    /// HTTP/2 contradicting hosts and targets that HTTP/1 does not have, which hyper hands on.
     ///
     /// The filter does not write to the connection itself: answers to earlier requests on it may still be on their way.
     /// It hands a request on that says what was wrong, and the service answers it in its turn. Nobody else can send
     /// this method over HTTP/1: the filter refuses it.
     pub(crate) fn in_request<B>(request: &Request<B>) -> Option<Self> {
         if request.version() == Version::HTTP_2 {
-            return check_http2_hosts(request.uri(), request.headers()).err();
+            let uri = request.uri();
+            let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            let checked = check_target(target.as_bytes(), request.method().as_str());
+            return checked.and_then(|_| check_http2_hosts(uri, request.headers())).err();
         }
         if request.method().as_str() != REFUSED_METHOD {
             return None;
