@@ -28,10 +28,10 @@ struct Arguments {
     #[arg(long, env = "KFERVING_CONFIG")]
     config: PathBuf,
     /// Address for predictions; overrides the file's.
-    #[arg(long, env = "KFERVING_LISTEN", value_name = "ADDR", value_parser = address::parse::<8080>)]
+    #[arg(long, env = "KFERVING_LISTEN", value_parser = address::parse::<8080>)]
     listen: Option<SocketAddr>,
     /// Address for /metrics and /healthz.
-    #[arg(long, env = "KFERVING_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:8081", value_parser = address::parse::<8081>)]
+    #[arg(long, env = "KFERVING_ADMIN", default_value = "127.0.0.1:8081", value_parser = address::parse::<8081>)]
     admin: SocketAddr,
     /// Namespace of requests whose Host names none; without it a model's bare name is enough where it is unique.
     #[arg(long, env = "KFERVING_NAMESPACE", value_parser = namespace)]

@@ -1,4 +1,5 @@
-//! What every binary of the project does the same way: logs, time, descriptors, shutdown, addresses given and announced, metrics and health.
+//! What every binary of the project does the same way: logs, time, descriptors, shutdown, addresses given and announced,
+//! metrics and health.
 
 pub mod address;
 pub mod admin;
