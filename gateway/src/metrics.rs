@@ -94,7 +94,7 @@ impl Metrics {
             holders: Arc::default(),
             reading_bytes: IntGauge::new(
                 "kferving_gateway_reading_bytes",
-                "Bytes of the bodies that are being read before their requests wait for a replica.",
+                "Bytes of the bodies that are being read, without what the hold counts of them.",
             )?,
             connections: IntGauge::new("kferving_gateway_connections", "Open client connections.")?,
             connections_refused: IntCounter::new(

@@ -32,8 +32,8 @@ pub struct Limits {
     pub hold_requests: usize,
     /// Bytes of bodies held per model: 10,000 small bodies fit, 10,000 bodies of the replay bound do not.
     pub hold_bytes: u64,
-    /// Bytes of bodies over all models that are being read, before their requests wait for a replica or have one. As many as
-    /// one model may hold: 4,000 bodies of the replay bound at a time.
+    /// Bytes of bodies over all models that are being read, before their requests wait for a replica or have one, and up to half
+    /// of it of longer ones while they wait. As many as one model may hold: 4,000 bodies of the replay bound at a time.
     pub reading_bytes: u64,
     /// Requests that one caller (a peer address) may have held or in flight; `None`: no limit of its own.
     pub caller_concurrency: Option<u32>,
