@@ -47,7 +47,10 @@ async fn they_may_be_given_are_checked_and_stand_apart_in_the_metadata() {
     let rows = v1(json!({"instances": [[1, 2, 3]]})).await;
     assert_eq!(rows.body["predictions"], json!([[2.0, 4.0, 7.0]]), "{}", rows.body);
     for (body, words) in [
-        (json!({"inputs": {"x": [[1, 2, 3]], "other": [3]}}), "takes 'x', and optionally 'factor', 'offset'"),
+        (
+            json!({"inputs": {"x": [[1, 2, 3]], "other": [3]}}),
+            "and optionally 'factor' (FP32 [1]), 'offset' (FP32 [3])",
+        ),
         (json!({"instances": [{"x": [1, 2, 3], "factor": 3}]}), "the inputs 'x' (optional ones go with \"inputs\")"),
     ] {
         let refused = v1(body).await;
