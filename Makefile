@@ -1,11 +1,12 @@
 # Thin on purpose: the work is done by cargo, poolctl, loadtest and examples/setup.py.
 PYTHON ?= python3
 VENV := .cache/venv/bin/python
+PROGRAMS := gateway poolctl model-wrapper loadtests
 CLUSTER := cargo run --quiet --locked -p e2e --bin cluster --
 # An ONNX Runtime library of your own wins over the one that is fetched.
 export ORT_DYLIB_PATH ?= $(CURDIR)/.cache/onnxruntime/libonnxruntime.so
 
-.PHONY: demo test cluster cluster-down e2e conformance lint models bench crds tools help
+.PHONY: demo test release profile cluster cluster-down e2e conformance lint models bench crds tools help
 
 help: ## This list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,8 +21,13 @@ test: models ## Every test.
 models: tools ## Fetch the example models, make the benchmark models.
 	$(PYTHON) examples/setup.py tests
 
-bench: models ## Build what the load tests run: then target/release/loadtest SCENARIO (loadtests/README.md).
-	cargo build --release --locked --workspace
+release: tools ## Build the programs as they are deployed, optimized for what the load tests run most (target/release).
+	cargo build --release --locked $(PROGRAMS:%=--package=%) --config "build.rustflags=['-Cprofile-use=$(CURDIR)/loadtests/release.profdata', '-Cllvm-args=-no-pgo-warn-mismatch']"
+
+profile: bench ## Count anew what the load tests run most: loadtests/release.profdata, which `make release` builds with.
+	loadtests/profile.sh $(PROGRAMS)
+
+bench: models release ## Build and fetch what the load tests need: then target/release/loadtest SCENARIO (loadtests/README.md).
 
 conformance: tools ## One of Knative's suites on the cluster: SUITE=ingress|serving-api|serving-runtime|serving-e2e|ha OPTIONS="--baseline …".
 	$(CLUSTER) conformance $(SUITE) $(OPTIONS)
