@@ -19,6 +19,9 @@ use crate::error::Error;
 /// takes some 100 bytes beside its own, and may keep a larger piece of its connection's buffer.
 const KEPT_FRAME_BYTES: usize = 8 << 10;
 
+/// Short frames are copied into pieces of about this length: few enough, and each is given out, and no longer counted, by itself.
+const GATHERED_BYTES: usize = 64 << 10;
+
 /// The bodies of a gateway that are being read.
 pub(crate) struct Readings {
     bytes: IntGauge,
@@ -118,11 +121,17 @@ impl Backlog {
         self.bytes.sub(data.len() as i64);
         Some(data)
     }
+
+    /// Nobody wants it any more.
+    pub(crate) fn clear(&mut self) {
+        let unwanted = std::mem::take(&mut self.prefix);
+        self.bytes.sub(unwanted.length as i64);
+    }
 }
 
 impl Drop for Backlog {
     fn drop(&mut self) {
-        self.bytes.sub(self.prefix.length as i64);
+        self.clear();
     }
 }
 
@@ -135,6 +144,9 @@ impl Prefix {
         self.length += data.len() as u64;
         if data.len() < KEPT_FRAME_BYTES {
             self.gathered.extend_from_slice(&data);
+            if self.gathered.len() >= GATHERED_BYTES {
+                self.close_gathered();
+            }
         } else {
             self.close_gathered();
             self.pieces.push_back(data);
@@ -225,6 +237,19 @@ mod tests {
         }
         given.extend(std::iter::from_fn(|| backlog.pop()).flatten());
         assert_eq!((given == expected, readings.bytes.get(), backlog.is_empty()), (true, 0, true));
+    }
+
+    #[test]
+    fn short_frames_that_are_read_on_are_given_out_piece_by_piece() {
+        let readings = readings(8 * GATHERED_BYTES as u64);
+        let mut backlog = readings.backlog();
+        for _ in 0..3 * GATHERED_BYTES / 1024 {
+            backlog.push(Bytes::from_static(&[b'x'; 1024]));
+        }
+        assert_eq!(backlog.pop().unwrap().len(), GATHERED_BYTES);
+        assert_eq!(readings.bytes.get(), 2 * GATHERED_BYTES as i64);
+        backlog.clear();
+        assert_eq!((readings.bytes.get(), backlog.is_empty(), backlog.pop()), (0, true, None));
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl Drop for Relayed {
         let coming = self.rest.lock().coming.take();
         if let Some(mut coming) = coming {
             let silence = coming.silence();
+            coming.upload.iter().for_each(Upload::stop);
             coming.account.leave(coming.answer, silence);
         }
     }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use gateway::Limits;
+use gateway::{GatewaySettings, Limits, ModelRoute};
 use http::StatusCode;
 use std::time::Duration;
 use support::wrapper::{Behaviour, FakeWrapper};
@@ -140,6 +140,37 @@ async fn what_is_read_on_leaves_room_to_bodies_that_cannot_wait_for_it() {
     }
     assert_eq!(small.await.unwrap(), (StatusCode::OK, true));
     assert_eq!(gateway.metric(READING, &[]), 0.0);
+    gateway.settles().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_body_for_which_there_was_no_room_is_read_on_when_there_is() {
+    let limits = Limits { reading_bytes: 200_000, ..Limits::default() };
+    let settings = GatewaySettings { threads: 1, limits, ..GatewaySettings::default() };
+    // At its deadline a request looks by itself.
+    let model = ModelRoute { timeout: 10 * PATIENCE, ..scaled_model("digits") };
+    let gateway = TestGateway::with_settings(vec![model], settings);
+    // Half of the room and more is taken by bodies that have not come whole.
+    let mut short = Vec::new();
+    for read in [60_000.0, 120_000.0] {
+        let request = with_length(61_000);
+        let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+        client.write_all(&request.as_bytes()[..request.len() - 1000]).await.unwrap();
+        eventually("it is being read", || gateway.metric(READING, &[]) == read).await;
+        short.push(client);
+    }
+    let request = with_length(BYTES);
+    let mut long = TcpStream::connect(gateway.addr).await.unwrap();
+    long.write_all(&request.as_bytes()[..75_000]).await.unwrap();
+    eventually("it is held", || gateway.metric(HELD, &[]) == 1.0).await;
+    long.write_all(&[b'x'; 50_000]).await.unwrap();
+    // The one thread has seen them by the time it answers this.
+    assert_eq!(TestClient::http1().get(&gateway.url("/v1/models")).await.status, StatusCode::OK);
+    drop(short);
+    eventually("it alone is read on", || (50_000.0..60_000.0).contains(&gateway.metric(READING, &[]))).await;
+    drop(long);
+    eventually("all have left", || gateway.metric(REQUESTS, &CLIENT_GONE) == 3.0).await;
     gateway.settles().await;
     gateway.stop().await;
 }

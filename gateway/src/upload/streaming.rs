@@ -17,6 +17,9 @@ use crate::pace::Pace;
 use crate::reading::{Backlog, Prefix};
 use crate::settings::Limits;
 
+/// When to look again whether there is room to read on: what makes room tells nobody.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// A body that is streamed, shared by the request and the attempt that sends it.
 #[derive(Clone)]
 pub(crate) struct Upload {
@@ -51,7 +54,7 @@ struct UploadState {
     /// Woken when that changes, or nothing more will come.
     reader: Option<Waker>,
     pace: Pace,
-    /// Due when the client has been waited for too long.
+    /// Due when the client has been waited for too long; before anyone takes the body, when to look for room to read on.
     patience: Pin<Box<Sleep>>,
     failure: Option<Error>,
 }
@@ -137,10 +140,12 @@ impl Upload {
         }
     }
 
-    /// The answer has ended: nothing more is taken from the client, nor given to the replica.
+    /// The answer has ended: nothing more is taken from the client, nor given to the replica. Its connection may keep this for
+    /// longer.
     pub(crate) fn stop(&self) {
         let (inbound, reader) = {
             let mut state = self.state.lock();
+            state.backlog.clear();
             (state.inbound.take(), state.reader.take())
         };
         drop(inbound);
@@ -157,10 +162,13 @@ pub(crate) struct UploadFailed;
 impl UploadState {
     fn poll_reading_on(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let Some(inbound) = self.inbound.as_mut().filter(|_| self.extent.is_bounded()) else { return Poll::Pending };
-        while self.backlog.has_room()
-            && !inbound.is_end_stream()
-            && let Some(frame) = ready!(inbound.poll_frame(cx))
-        {
+        while !inbound.is_end_stream() {
+            if !self.backlog.has_room() {
+                self.patience.as_mut().reset(Instant::now() + LOOK_AGAIN);
+                ready!(self.patience.as_mut().poll(cx));
+                continue;
+            }
+            let Some(frame) = ready!(inbound.poll_frame(cx)) else { break };
             let advanced = frame.and_then(|frame| {
                 let data = frame.into_data().unwrap_or_default();
                 self.extent.advance(&data).map(|()| data)
