@@ -18,8 +18,8 @@ use super::{ConnectionError, UpstreamError, connect};
 use crate::upload::RequestBody;
 use crate::verdict::GRPC_STATUS;
 
-/// Bytes in flight per stream: a 600 KiB tensor moves in one round trip.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes in flight per stream, which are kept here while its client takes nothing.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 
 /// Bytes in flight per connection: what as many streams may have as a replica sensibly works on. Answers that their clients
 /// do not take would otherwise stop those of all others.
@@ -81,8 +81,8 @@ pub(crate) struct H2Body {
 }
 
 impl H2Body {
-    /// The next frame. An end that is not the answer's is an error: hyper takes a reset with NO_ERROR or CANCEL for the end
-    /// of a body, as which a server may send the first after a whole answer (RFC 9113, section 8.1).
+    /// The next frame. An end that is not the answer's is an error: hyper takes a reset with NO_ERROR for the end of a
+    /// body, as which a server may send it after a whole answer (RFC 9113, section 8.1).
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ConnectionError>>> {
         let polled = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         if let Some(Ok(frame)) = &polled {
