@@ -48,9 +48,11 @@ async fn what_a_script_leaves_running_ends_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let child = folder.path().join("child");
     let environment = BTreeMap::from([("CHILD".to_owned(), child.display().to_string())]);
-    let inspector = Inspector { environment, timeout: Duration::from_millis(500), ..fake_wrapper() };
-    for (path, said) in [("leaves", "sha256:00"), ("leaves-and-hangs", "it did not load within 0.5 s")] {
-        let found = tokio::time::timeout(Duration::from_secs(60), inspect(&inspector, &[path])).await;
+    let patient = Inspector { environment, ..fake_wrapper() };
+    let impatient = Inspector { timeout: Duration::from_millis(500), ..patient.clone() };
+    let cases = [(&patient, "leaves", "sha256:00"), (&impatient, "leaves-and-hangs", "it did not load within 0.5 s")];
+    for (inspector, path, said) in cases {
+        let found = tokio::time::timeout(Duration::from_secs(60), inspect(inspector, &[path])).await;
         assert_eq!(found.expect("it does not wait for the child"), [pair(path, said)]);
         let child = std::fs::read_to_string(&child).unwrap();
         let stat = format!("/proc/{}/stat", child.trim());
