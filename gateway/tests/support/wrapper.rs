@@ -65,7 +65,8 @@ pub struct FakeWrapper {
     seen: Arc<Seen>,
     gate: Arc<Semaphore>,
     behaviour: Arc<Mutex<Behaviour>>,
-    runtime: Option<tokio::runtime::Runtime>,
+    /// And the task that holds its listener.
+    runtime: Option<(tokio::runtime::Runtime, tokio::task::JoinHandle<()>)>,
 }
 
 /// Counts a request as running, and as cancelled when it ends without having been answered.
@@ -105,7 +106,7 @@ impl FakeWrapper {
         let gate = Arc::new(Semaphore::new(0));
         let behaviour = Arc::new(Mutex::new(behaviour));
         let shared = (Arc::clone(&seen), Arc::clone(&gate), Arc::clone(&behaviour));
-        runtime.spawn(async move {
+        let listening = runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -123,7 +124,7 @@ impl FakeWrapper {
                 });
             }
         });
-        Self { addr, seen, gate, behaviour, runtime: Some(runtime) }
+        Self { addr, seen, gate, behaviour, runtime: Some((runtime, listening)) }
     }
 
     pub fn behave(&self, behaviour: Behaviour) {
@@ -165,9 +166,13 @@ impl FakeWrapper {
         self.seen.bodies.load(Ordering::SeqCst)
     }
 
-    /// Ends it at once, as SIGKILL would.
+    /// Ends it at once, as SIGKILL would: nobody connects any more when its connections break.
     pub fn kill(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        if let Some((runtime, listening)) = self.runtime.take() {
+            listening.abort();
+            while !listening.is_finished() {
+                std::thread::yield_now();
+            }
             runtime.shutdown_background();
         }
     }
