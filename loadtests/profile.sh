@@ -19,8 +19,8 @@ count() {
     LLVM_PROFILE_FILE="$counted/%m.profraw" target/release/loadtest "$@" >/dev/null
 }
 count gateway --gateway "$programs/gateway" --peers none --rounds 24
-count wrapper --wrapper "$programs/model-wrapper" --models tiny --rounds 12
+count wrapper --wrapper "$programs/model-wrapper" --cores one --models tiny --rounds 12
 # Few rounds: its long tensors in JSON would make everything else look rare.
-count wrapper --wrapper "$programs/model-wrapper" --models ppocr-rec --rounds 2
+count wrapper --wrapper "$programs/model-wrapper" --cores one --models ppocr-rec --rounds 2
 # Sparse: what no load test runs is built as without a profile, not as if it were never run.
 "$profdata" merge --sparse --output loadtests/release.profdata "$counted"

@@ -90,19 +90,16 @@ fn idle_starts_wrappers() {
 
 #[test]
 fn wrapper_compares_with_the_bare_loop() {
-    for cores in ["one", "two"] {
-        compares_with_the_bare_loop(cores);
-    }
-}
-
-fn compares_with_the_bare_loop(cores: &str) {
-    let run = run(&["wrapper", "--models", "digits", "--models-dir", "examples/models", "--cores", cores]);
+    let run = run(&["wrapper", "--models", "digits", "--models-dir", "examples/models"]);
     assert!(run.samples("digits bare") > 0);
-    for way in ["digits wrapper binary", "digits wrapper JSON"] {
-        assert!(run.samples(way) > 0 && run.series(way)["errors"] == serde_json::json!({}), "{}", run.json);
-        assert!(run.series(way)["cpu_us_per_request"].as_f64().unwrap() > 0.0);
+    for way in ["wrapper binary", "wrapper JSON", "wrapper, 2 cores, binary", "wrapper, 2 cores, JSON"] {
+        let way = format!("digits {way}");
+        assert!(run.samples(&way) > 0 && run.series(&way)["errors"] == serde_json::json!({}), "{}", run.json);
+        assert!(run.series(&way)["cpu_us_per_request"].as_f64().unwrap() > 0.0);
     }
-    assert!(run.json["ratios"]["wrapper_to_bare_digits_binary"].as_f64().unwrap() > 0.0);
+    for ratio in ["wrapper_to_bare_digits_binary", "wrapper_to_bare_digits_binary_two_cores"] {
+        assert!(run.json["ratios"][ratio].as_f64().unwrap() > 0.0);
+    }
 }
 
 #[test]

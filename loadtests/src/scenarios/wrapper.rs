@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::builder::ArgPredicate;
 
 use super::{Findings, Length, count};
 use crate::affinity::{self, Split};
@@ -30,11 +31,11 @@ const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Requests per second and processor time of model-wrapper beside a bare ONNX Runtime loop
 ///
-/// Server and bare loop run on one core with one thread for the model, the load on another; with `--cores two` all of the
-/// server but the model's thread runs beside the load. They take turns of a fraction
-/// of a second, each round in another order, and are compared within a round: the speed of a shared machine wanders over
-/// seconds. Figures are medians of rounds. Real models are compared with the loop by requests per second, the tiny one by
-/// processor time: what the server adds.
+/// The bare loop runs on one core with one thread for the model, the load on another. The server runs on the loop's core, and
+/// a second one with only the model's thread there and the others beside the load. They take turns of a fraction of a second,
+/// each round in another order, and are compared within a round: the speed of a shared machine wanders over seconds. Figures
+/// are medians of rounds. Real models are compared with the loop by requests per second, the tiny one by processor time: what
+/// the server adds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Where the models of `make models` are
@@ -52,9 +53,10 @@ pub struct Args {
     /// Length of one measurement in milliseconds, and a run of the model more
     #[arg(long, default_value_t = 100, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub milliseconds: u64,
-    /// What the wrapper runs on
-    #[arg(long, default_value = "one", conflicts_with = "peers")]
-    pub cores: Cores,
+    /// What the wrapper runs on; beside peers, which have one core, it is one
+    #[arg(long, value_delimiter = ',', default_value = "one,two", conflicts_with = "peers")]
+    #[arg(default_value_if("peers", ArgPredicate::IsPresent, "one"))]
+    pub cores: Vec<Cores>,
     /// Other servers beside the wrapper
     #[arg(long, value_delimiter = ',')]
     pub peers: Vec<Peer>,
@@ -142,7 +144,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Findings> {
         }
     }
     judge::compare(&results, &mut report);
-    Ok(Findings { plots: plots(&results, args.cores), report })
+    Ok(Findings { plots: plots(&results), report })
 }
 
 async fn one_model(
@@ -155,11 +157,10 @@ async fn one_model(
     if !file.is_file() {
         bail!("no {}: `make models` makes it, --models-dir says where it is, --models leaves it out", file.display());
     }
-    let wrapper = start_wrapper(&args.wrapper, split, model, &file).await?;
-    if args.cores == Cores::Two {
-        affinity::pin_threads_but(MODEL_THREAD, wrapper.process.pid(), split.load)?;
+    let mut servers = Vec::new();
+    for &cores in &args.cores {
+        servers.push(start_wrapper(&args.wrapper, split, cores, model, &file).await?);
     }
-    let mut servers = vec![wrapper];
     for peer in &args.peers {
         match peer {
             Peer::Kserve => {
@@ -202,13 +203,22 @@ async fn one_model(
     Ok(results)
 }
 
-async fn start_wrapper(wrapper: &binaries::Wrapper, split: Split, model: &str, file: &Path) -> anyhow::Result<Server> {
+async fn start_wrapper(
+    wrapper: &binaries::Wrapper,
+    split: Split,
+    cores: Cores,
+    model: &str,
+    file: &Path,
+) -> anyhow::Result<Server> {
     let mut command = Command::new(wrapper.find()?);
     command.arg("--model").arg(file).args(["--name", model, "--concurrency", "64"]);
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
     let mut process = Process::start("model-wrapper", command, Some(split.subject))?;
     let addr = process.ready(READY_PATIENCE).await?.ready;
-    Ok(Server { name: "wrapper", addr, process })
+    if cores == Cores::Two {
+        affinity::pin_threads_but(MODEL_THREAD, process.pid(), split.load)?;
+    }
+    Ok(Server { name: judge::wrapper(cores), addr, process })
 }
 
 impl Measured {
@@ -246,11 +256,7 @@ impl Measured {
     }
 }
 
-fn plots(results: &Results, cores: Cores) -> Vec<Plot> {
-    let place = match cores {
-        Cores::One => "one core",
-        Cores::Two => "one core for the model and the load's for the server",
-    };
+fn plots(results: &Results) -> Vec<Plot> {
     results
         .iter()
         .map(|(model, ways)| {
@@ -259,7 +265,10 @@ fn plots(results: &Results, cores: Cores) -> Vec<Plot> {
                 .map(|(way, measured)| Bar::plain(way, way, median(measured.per_second.iter().copied()).round()));
             Plot::Bars(Bars {
                 title: format!("{model}: requests per second"),
-                caption: format!("On {place}, {} connections. Higher is better.", judge::concurrency(model)),
+                caption: format!(
+                    "One core for the model, {} connections. Higher is better.",
+                    judge::concurrency(model)
+                ),
                 unit: Unit::Count,
                 bars: bars.collect(),
             })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{BARE, Measured, Results};
+use super::{BARE, Cores, Measured, Results};
 use crate::inference::Encoding;
 use crate::report::{Report, Standing, Verdict};
 use crate::rounds::{confidence, median, middle_half};
@@ -22,6 +22,14 @@ const BUDGET_TO_KSERVE: f64 = 40.0;
 /// Connections that keep a model busy: the tiny one needs many, as a run takes less time than a round trip.
 pub(super) fn concurrency(model: &str) -> usize {
     if model == TINY { 64 } else { 4 }
+}
+
+/// What series call it, by what it runs on.
+pub(super) const fn wrapper(cores: Cores) -> &'static str {
+    match cores {
+        Cores::One => "wrapper",
+        Cores::Two => "wrapper, 2 cores,",
+    }
 }
 
 /// What series call it.
@@ -45,7 +53,8 @@ pub(super) fn compare(results: &Results, report: &mut Report) {
                 ));
             }
         }
-        beside_bare(model, ways, report);
+        beside_bare(model, ways, Cores::One, report);
+        beside_bare(model, ways, Cores::Two, report);
         beside_kserve(model, ways, report);
     }
 }
@@ -55,29 +64,35 @@ fn answered_rounds(measured: &Measured) -> u64 {
     measured.per_second.iter().filter(|rate| **rate > 0.0).count() as u64
 }
 
-fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Report) {
+fn beside_bare(model: &str, ways: &BTreeMap<String, Measured>, cores: Cores, report: &mut Report) {
     let Some(bare) = ways.get(BARE) else { return };
+    let (suffix, place) = match cores {
+        Cores::One => ("", "on its core"),
+        Cores::Two => ("_two_cores", "with another core for the server"),
+    };
     for (encoding, label) in [("binary", "binary"), ("JSON", "json")] {
-        let Some(served) = ways.get(&format!("wrapper {encoding}")) else { continue };
+        let Some(served) = ways.get(&format!("{} {encoding}", wrapper(cores))) else { continue };
         let samples = answered_rounds(served).min(answered_rounds(bare));
         // Round by round: the machine may be slower in one than in another.
         let shares: Vec<f64> =
             served.per_second.iter().zip(&bare.per_second).map(|(served, bare)| served / bare).collect();
         let share = median(shares.iter().copied());
         let above = median(served.cpu_us.iter().copied()) - median(bare.cpu_us.iter().copied());
-        report.ratio(format!("wrapper_to_bare_{model}_{label}"), share);
+        report.ratio(format!("wrapper_to_bare_{model}_{label}{suffix}"), share);
         let of_cpu = median(served.cpu_us.iter().zip(&bare.cpu_us).map(|(served, bare)| bare / served));
-        report.ratio(format!("cpu_bare_to_wrapper_{model}_{label}"), of_cpu);
-        report.figure(format!("cpu_us_above_inference_{model}_{label}"), above);
+        report.ratio(format!("cpu_bare_to_wrapper_{model}_{label}{suffix}"), of_cpu);
+        report.figure(format!("cpu_us_above_inference_{model}_{label}{suffix}"), above);
         if model == TINY {
             report.verdicts.push(Verdict::budget(
-                format!("{model} {encoding}: at most {BUDGET_ABOVE_US} µs of processor time above the inference"),
+                format!(
+                    "{model} {encoding}: at most {BUDGET_ABOVE_US} µs of processor time above the inference, {place}"
+                ),
                 Standing::from(above <= BUDGET_ABOVE_US).over(samples),
                 format!("{above:.1} µs"),
             ));
         } else if encoding == "binary" {
             report.verdicts.push(Verdict::budget(
-                format!("{model} {encoding}: at least {:.0} % of the bare loop", BUDGET_SHARE * 100.0),
+                format!("{model} {encoding}: at least {:.0} % of the bare loop, {place}", BUDGET_SHARE * 100.0),
                 Standing::at_least(BUDGET_SHARE, confidence(&shares)).over(samples),
                 format!(
                     "{} (half of the rounds {}; the median's 95 % confidence {}); {} of the processor time is the bare run's",
@@ -149,6 +164,19 @@ mod tests {
             let report = judged(TINY, &[(BARE, measured(4e5, 2.5)), ("wrapper JSON", measured(3e4, cpu_us))]);
             assert_eq!(report.verdicts[0].is_held(), held, "{:?}", report.verdicts);
         }
+    }
+
+    #[test]
+    fn a_server_with_a_core_of_its_own_is_judged_beside_the_one_without() {
+        let ways = [
+            (BARE, measured(50.0, 20_000.0)),
+            ("wrapper binary", measured(48.0, 20_800.0)),
+            ("wrapper, 2 cores, binary", measured(50.0, 20_700.0)),
+        ];
+        let report = judged("resnet50", &ways);
+        assert_eq!(report.ratios["wrapper_to_bare_resnet50_binary"], 0.96);
+        assert_eq!(report.ratios["wrapper_to_bare_resnet50_binary_two_cores"], 1.0);
+        assert_eq!(report.verdicts.iter().map(Verdict::is_held).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]
