@@ -11,9 +11,9 @@ pub const MAX_ARRIVALS: usize = 10_000_000;
 /// How arrivals are spread over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Spread {
-    /// Independent of each other, as those of many callers are: exponential gaps.
+    /// Independent of each other, as those of many callers are: exponential gaps
     Poisson,
-    /// Equal gaps.
+    /// Equal gaps
     Constant,
 }
 

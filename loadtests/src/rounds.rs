@@ -20,7 +20,7 @@ pub fn middle_half(values: &[f64]) -> (f64, f64) {
 }
 
 /// Where the median of ever more such values would lie, with 95 % confidence: whatever their distribution, each value is as
-/// likely above it as below.
+/// likely above it as below. Of fewer than six values it is their whole range, which is less sure.
 #[must_use]
 pub fn confidence(values: &[f64]) -> (f64, f64) {
     let mut values = values.to_vec();

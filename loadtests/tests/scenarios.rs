@@ -145,7 +145,7 @@ fn a_trace_is_answered_with_and_without_a_pool() {
 
 #[test]
 fn killed_processes_take_only_their_own_requests_with_them() {
-    let run = run(&["chaos"]);
+    let run = run(&["chaos", "--arrivals", "constant"]);
     assert!(run.samples("requests") > 100);
     assert!(run.json["figures"]["kills"].as_f64().unwrap() >= 1.0);
 }

@@ -13,7 +13,7 @@ use crate::demand::{ModelReport, Seen};
 use crate::desired::{Decider, Wanted};
 use crate::explain::{DemandSeen, Explanation, VariantExplanation, Why};
 use crate::ids::{GatewayId, ModelKey};
-use crate::plan::{Mix, Plan, plan};
+use crate::plan::{Fit, Mix, Plan, plan};
 use crate::revision::Revision;
 use crate::service::ServiceTimes;
 use crate::windows::Window;
@@ -137,12 +137,15 @@ impl ModelScaler {
         let wanted =
             Wanted { stable: stable.replicas, panic: panic.replicas, ready: inputs.ready, strength: inputs.strength };
         let mut desired = self.decider.decide(&scaling, &wanted, now);
-        let mut why = [Why::StableWindow; DEVICES];
-        for index in 0..DEVICES {
-            if desired[index] > stable.replicas[index] {
-                why[index] = Why::PanicWindow;
-            }
-        }
+        let mut why: [Why; DEVICES] = std::array::from_fn(|index| {
+            let (plan, window) = if desired[index] > stable.replicas[index] {
+                (panic, Why::PanicWindow)
+            } else {
+                (stable, Why::StableWindow)
+            };
+            let most = inputs.offers[index].as_ref().map_or(0, |offer| offer.max);
+            if plan.fit == Fit::Overloaded && desired[index] == most { Why::Maximum } else { window }
+        });
 
         let idle = self.is_idle(now);
         if idle && !contacts.uncertain {

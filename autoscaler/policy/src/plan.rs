@@ -100,7 +100,7 @@ struct Work {
     free: [f64; Device::ALL.len()],
 }
 
-/// Plans. `considered` is told every mix that was looked at.
+/// Plans. `considered` is told every mix that was looked at, as the way of carrying the load that decided saw it.
 pub fn plan(task: &Task, mut considered: impl FnMut(Alternative)) -> Plan {
     let limits =
         |index: usize| task.offers[index].as_ref().map_or((0, 0), |offer| (offer.min.min(offer.max), offer.max));
@@ -108,13 +108,19 @@ pub fn plan(task: &Task, mut considered: impl FnMut(Alternative)) -> Plan {
     if task.rate <= 0.0 {
         return finish(task, least, Fit::WithinObjective);
     }
+    let mut looked_at = Vec::new();
+    let mut found = None;
     for (work, fit) in [(within_objective(task), Fit::WithinObjective), (anywhere(task), Fit::ObjectiveMissed)] {
         let Some(work) = work else { continue };
-        if let Some(replicas) = cheapest(task, &work, &mut considered) {
-            return finish(task, replicas, fit);
+        looked_at.clear();
+        found = cheapest(task, &work, &mut |mix| looked_at.push(mix)).map(|replicas| (replicas, fit));
+        if found.is_some() {
+            break;
         }
     }
-    finish(task, [limits(CPU).1, limits(GPU).1], Fit::Overloaded)
+    looked_at.into_iter().for_each(&mut considered);
+    let (replicas, fit) = found.unwrap_or(([limits(CPU).1, limits(GPU).1], Fit::Overloaded));
+    finish(task, replicas, fit)
 }
 
 fn finish(task: &Task, replicas: Mix, fit: Fit) -> Plan {

@@ -55,9 +55,12 @@ pub struct Args {
     /// How long
     #[arg(long, default_value_t = 60, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub seconds: u64,
-    /// Requests per second besides the volleys, Poisson
+    /// Requests per second besides the volleys
     #[arg(long, default_value_t = 100.0, value_parser = |text: &str| number_in(&RATES, text))]
     pub rate: f64,
+    /// How they are spread over time
+    #[arg(long, default_value = "poisson")]
+    pub arrivals: Spread,
     /// Mean time between kills in milliseconds, Poisson
     #[arg(long, default_value_t = 1500, value_parser = count::<u64>(), conflicts_with = "quick")]
     pub kill_every_ms: u64,
@@ -95,7 +98,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Findings> {
 
     let length = Duration::from_secs(args.seconds);
     let kill_times = kill_times(args.kill_every_ms, options.seed, length);
-    let plan = plan(args.rate, options.seed, length, &kill_times);
+    let plan = plan(Arrivals::new(args.arrivals, args.rate, options.seed), options.seed, length, &kill_times);
     let sent = plan.len();
     let mut progress = Progress::start("requests under chaos", sent as u64);
     let mut recorder = Recorder::default();
@@ -140,13 +143,10 @@ fn kill_times(every_ms: u64, seed: u64, length: Duration) -> Vec<Duration> {
 }
 
 /// Steady load over all models, and a volley around each kill; by time.
-fn plan(rate: f64, seed: u64, length: Duration, kill_times: &[Duration]) -> Vec<Shot> {
+fn plan(load: Arrivals, seed: u64, length: Duration, kill_times: &[Duration]) -> Vec<Shot> {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut plan: Vec<Shot> = Arrivals::new(Spread::Poisson, rate, seed)
-        .until(length)
-        .into_iter()
-        .map(|at| Shot { at, target: random.random_range(0..MODELS.len()) })
-        .collect();
+    let mut plan: Vec<Shot> =
+        load.until(length).into_iter().map(|at| Shot { at, target: random.random_range(0..MODELS.len()) }).collect();
     for kill in kill_times {
         for shot in 0..VOLLEY {
             let at = kill.saturating_sub(VOLLEY_SPREAD) + (VOLLEY_SPREAD * 2 * shot) / VOLLEY;
@@ -185,7 +185,7 @@ mod tests {
         let length = Duration::from_secs(10);
         let kills = kill_times(500, 1, length);
         assert!(!kills.is_empty() && kills.iter().all(|kill| *kill < Duration::from_secs(9)));
-        let plan = plan(50.0, 1, length, &kills);
+        let plan = plan(Arrivals::new(Spread::Poisson, 50.0, 1), 1, length, &kills);
         assert!(plan.is_sorted_by_key(|shot| shot.at));
         for kill in kills {
             for target in 0..MODELS.len() {

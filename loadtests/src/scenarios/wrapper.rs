@@ -131,6 +131,11 @@ pub async fn run(args: &Args) -> anyhow::Result<Findings> {
     if args.length.quick {
         (args.rounds, args.milliseconds) = (2, 100);
     }
+    // What is named twice is measured once: a way's rounds are compared with those of the same number of another.
+    once(&mut args.models);
+    once(&mut args.encodings);
+    once(&mut args.cores);
+    once(&mut args.peers);
     let split = affinity::split()?;
     let mut report = Report::begin("wrapper", args.seed);
     let mut results = Results::new();
@@ -145,6 +150,15 @@ pub async fn run(args: &Args) -> anyhow::Result<Findings> {
     }
     judge::compare(&results, &mut report);
     Ok(Findings { plots: plots(&results), report })
+}
+
+/// Leaves the first of equal values.
+fn once<T: PartialEq>(values: &mut Vec<T>) {
+    for value in std::mem::take(values) {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
 }
 
 async fn one_model(

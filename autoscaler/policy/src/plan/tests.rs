@@ -105,6 +105,16 @@ fn every_mix_that_was_considered_is_told() {
     assert_eq!(plan.cost, 15.0);
 }
 
+#[test]
+fn a_mix_is_told_once_also_where_none_keeps_the_objective() {
+    for objective in [None, Some(Duration::from_millis(1))] {
+        let overloaded = task(offer(1.0, 50.0, 1.0, (0, 2)), offer(1.0, 5.0, 12.0, (0, 2)), 1e6);
+        let mut told = Vec::new();
+        plan(&Task { objective, ..overloaded }, |mix| told.push(mix.replicas));
+        assert_eq!(told, [[2, 0], [2, 1], [2, 2]], "{objective:?}");
+    }
+}
+
 /// The search against trying every mix.
 mod properties {
     use proptest::prelude::*;

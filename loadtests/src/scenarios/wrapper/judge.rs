@@ -118,15 +118,16 @@ fn beside_kserve(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Re
     for (encoding, label) in [("binary", "binary"), ("JSON", "json")] {
         let of = |server: &str| ways.get(&format!("{server} {encoding}"));
         let (Some(ours), Some(theirs)) = (of("wrapper"), of("kserve")) else { continue };
-        let rate = |measured: &Measured| median(measured.per_second.iter().copied());
-        let times = rate(ours) / rate(theirs);
-        report.ratio(format!("wrapper_to_kserve_{model}_{label}"), times);
+        let rounds = ours.per_second.iter().zip(&theirs.per_second).filter(|(_, theirs)| **theirs > 0.0);
+        let times: Vec<f64> = rounds.map(|(ours, theirs)| ours / theirs).collect();
+        report.ratio(format!("wrapper_to_kserve_{model}_{label}"), median(times.iter().copied()));
         if model == TINY && encoding == "JSON" {
+            let (least, most) = confidence(&times);
             report.verdicts.push(Verdict::budget(
                 format!("{model} {encoding}: at least {BUDGET_TO_KSERVE} times KServe's Python server"),
                 // A peer that answered nothing is no measure.
-                Standing::from(times >= BUDGET_TO_KSERVE).over(answered_rounds(theirs)),
-                format!("{times:.1} times"),
+                Standing::at_least(BUDGET_TO_KSERVE, confidence(&times)).over(answered_rounds(theirs)),
+                format!("{:.1} times (95 % confidence {least:.1} to {most:.1})", median(times.iter().copied())),
             ));
         }
     }

@@ -93,3 +93,16 @@ fn nothing_is_said_about_an_objective_before_a_measurement() {
     rig.tick(at(0));
     assert_eq!(verdict(&rig), Verdict::Overloaded, "concurrency is counted, not guessed");
 }
+
+#[test]
+fn a_maximum_that_carries_less_than_the_load_is_the_reason() {
+    let why = |concurrency| {
+        let mut rig = Rig::new(&[Revision { max_replicas: 3, ..revision("m", Device::Cpu) }]);
+        rig.report(&[load("m", concurrency, 100)], at(0));
+        rig.tick(at(0));
+        let explanation = rig.scaler.explain(&ModelKey::new("ns", "m"), at(0), &rig.fleet).unwrap();
+        (explanation.variants[0].desired, explanation.variants[0].why)
+    };
+    assert_eq!(why(25.0), (3, Why::StableWindow), "it carries 30");
+    assert_eq!(why(60.0), (3, Why::Maximum));
+}
