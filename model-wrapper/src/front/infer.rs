@@ -134,7 +134,7 @@ pub(super) async fn run(
             Decoded::V1(decoded) => {
                 let (response, timings) = served.infer(decoded.request, deadline).await?;
                 memory.release();
-                let heavy = response.outputs.iter().map(|output| output.data.bytes()).sum::<usize>() > OFFLOADED;
+                let heavy = v1::extent(&response) > OFFLOADED;
                 let body = offload(heavy, move || v1::encode(&response, decoded.layout)).await?;
                 Ok(respond::inferred(body, timings, slot))
             }

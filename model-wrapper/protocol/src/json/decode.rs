@@ -37,7 +37,7 @@ pub(crate) fn decode(
         DataType::Int32 => source.integers(i32::to_le_bytes),
         DataType::Int64 => source.integers(i64::to_le_bytes),
         DataType::Fp16 => source.fixed(|token| {
-            let value = f16::from_f64(number::<f64>(token)?);
+            let value = half(number::<f64>(token)?);
             value.is_finite().then(|| value.to_le_bytes())
         }),
         DataType::Fp32 => {
@@ -49,6 +49,22 @@ pub(crate) fn decode(
         DataType::Bf16 => Err(InferError::input(name, "binary data: BF16 has no JSON form", "JSON data")),
         DataType::Bytes => source.strings(limits.max_strings),
     }
+}
+
+/// The nearest FP16. Both the processor's conversion and the library's round twice, or drop the low half of the number first,
+/// and so take what is next to a tie for one; rounded to odd on the way, what is inexact stays so.
+///
+/// Source: Boldo and Melquiond, "Emulation of a FMA and correctly-rounded sums: proved algorithms using rounding to odd",
+/// IEEE Transactions on Computers 57(4), 2008.
+fn half(value: f64) -> f16 {
+    let near = value as f32;
+    let even_though_inexact = f64::from(near) != value && near.to_bits().is_multiple_of(2);
+    let odd = match f64::from(near).abs() < value.abs() {
+        _ if !even_though_inexact => near,
+        true => f32::from_bits(near.to_bits() + 1),
+        false => f32::from_bits(near.to_bits() - 1),
+    };
+    f16::from_f32(odd)
 }
 
 /// A flat array of at most `at_most` integers; `what` is what errors call it.

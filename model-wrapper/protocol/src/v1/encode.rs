@@ -10,6 +10,7 @@ use crate::{InferError, InferResponse, Tensor, json};
 /// A model of one output gives it as it is. One of several gives an object per row, or for a request by column one object of
 /// whole tensors.
 pub fn encode(response: &InferResponse, layout: V1Layout) -> Result<Bytes, InferError> {
+    response.outputs.iter().try_for_each(json::check_lists)?;
     let mut out = Vec::from(*b"{\"predictions\":");
     match (layout, response.outputs.as_slice()) {
         (V1Layout::Rows(0), _) => out.extend_from_slice(b"[]"),
@@ -19,6 +20,13 @@ pub fn encode(response: &InferResponse, layout: V1Layout) -> Result<Bytes, Infer
     }
     out.push(b'}');
     Ok(out.into())
+}
+
+/// What the text of a V1 response is made of, about: bytes of elements and lists.
+#[must_use]
+pub fn extent(response: &InferResponse) -> usize {
+    let of = |output: &Tensor| output.data.bytes().saturating_add(json::innermost_lists(&output.shape));
+    response.outputs.iter().map(of).fold(0, usize::saturating_add)
 }
 
 fn by_row(out: &mut Vec<u8>, outputs: &[Tensor], rows: usize) -> Result<(), InferError> {

@@ -6,4 +6,4 @@ mod decode;
 mod encode;
 
 pub use decode::{V1Layout, V1Request, decode};
-pub use encode::encode;
+pub use encode::{encode, extent};

@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 use model_wrapper_protocol::{
-    DataType, Limits, ModelMetadata, TensorMetadata,
+    DataType, InferError, Limits, ModelMetadata, Tensor, TensorMetadata,
     grpc::{self, InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor},
-    v1, v2,
+    v1::{self, V1Layout},
+    v2,
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
 use prost::Message as _;
+
+use crate::support::response;
 
 const V2: &str = r#"{"id":"i","parameters":{"binary_data_output":true},"inputs":[{"name":"a","shape":[2,2],"datatype":"FP32","data":[[1,2.5],[-3e1,4]]},{"name":"b","shape":[2],"datatype":"BYTES","parameters":{"binary_data_size":10}}],"outputs":[{"name":"o","parameters":{"binary_data":false}}]}"#;
 const V1: &str =
@@ -119,4 +122,22 @@ proptest! {
             let _ = decoded.request.check(&model());
         }
     }
+}
+
+#[test]
+fn the_shape_of_an_output_without_elements_does_not_make_text() {
+    let encoded = |shape: &[usize], layout| {
+        let empty = |name: &str| Tensor::fixed(name, DataType::Fp32, shape.to_vec(), Bytes::new()).unwrap();
+        let outputs = vec![empty("y"), empty("z")];
+        v1::encode(&response(outputs[..1].to_vec()), layout).and_then(|_| v1::encode(&response(outputs), layout))
+    };
+    for shape in [[usize::MAX >> 1, 0, 1].as_slice(), &[1 << 11, 1 << 11, 0], &[3, usize::MAX >> 4, 0]] {
+        for layout in [V1Layout::Columns, V1Layout::Rows(3)] {
+            let error = encoded(shape, layout).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, InferError::BadRequest(_)) && text.contains("empty lists"), "{text}");
+        }
+    }
+    assert_eq!(encoded(&[2, 0, 7], V1Layout::Columns).unwrap(), r#"{"predictions":{"y":[[],[]],"z":[[],[]]}}"#);
+    assert_eq!(encoded(&[0, usize::MAX], V1Layout::Columns).unwrap(), r#"{"predictions":{"y":[],"z":[]}}"#);
 }

@@ -142,3 +142,26 @@ fn doubles_keep_their_last_bit() {
         ])
     );
 }
+
+/// Halfway between two neighbours of FP16, and a little to either side of it.
+#[test]
+fn halves_are_rounded_once() {
+    let tie = 1.0 + 2_f64.powi(-11);
+    let little = 2_f64.powi(-40);
+    for (number, expected) in [
+        (tie - little, 1.0),
+        (tie, 1.0),
+        (tie + little, 1.0 + 2_f32.powi(-10)),
+        (-tie - little, -1.0 - 2_f32.powi(-10)),
+        (65520.0 - 2_f64.powi(-30), 65504.0),
+        (2_f64.powi(-25) + little, 2_f32.powi(-24)),
+        (2_f64.powi(-1000), 0.0),
+    ] {
+        let body = serde_json::json!({"inputs": [{"name": "x", "shape": [1], "datatype": "FP16", "data": [number]}]});
+        let decoded = v2::decode(&Bytes::from(body.to_string()), None, &Limits::default()).unwrap();
+        let model_wrapper_protocol::TensorData::Fixed(data) = &decoded.request.inputs[0].data else {
+            panic!("not fixed")
+        };
+        assert_eq!(half::f16::from_le_bytes([data[0], data[1]]).to_f32(), expected, "{number:e}");
+    }
+}
