@@ -129,7 +129,7 @@ pub(crate) struct Indexed {
 pub(crate) fn indexed(table: &Table, scope: HostScope<'_>, namespace: Option<&str>, only_ready: bool) -> Vec<Indexed> {
     let models = table.catalogue(scope, namespace).filter(|model| !only_ready || is_ready(model));
     let entries = models.flat_map(|model| {
-        let reason = model.route().unavailable.as_ref().map(|unavailable| unavailable.message.clone());
+        let error = model.unavailable();
         let mut versions = versions(model);
         if versions.is_empty() {
             versions.push(String::new());
@@ -139,7 +139,7 @@ pub(crate) fn indexed(table: &Table, scope: HostScope<'_>, namespace: Option<&st
             namespace: table.is_ambiguous(&model.key.name).then(|| model.key.namespace.clone()),
             version,
             state: if is_ready(model) { "READY" } else { "UNAVAILABLE" },
-            reason: reason.clone().unwrap_or_default(),
+            reason: error.as_ref().map(ToString::to_string).unwrap_or_default(),
         })
     });
     entries.collect()

@@ -255,12 +255,8 @@ impl Inference {
                 self.model.key
             )));
         }
-        if let Some(trouble) = self.model.trouble(self.now()) {
-            return Err(Error::Unavailable {
-                reason: trouble.reason,
-                message: trouble.message,
-                retry_after: trouble.retry_after,
-            });
+        if let Some(error) = self.model.unavailable() {
+            return Err(error);
         }
         if self.model.routing().scalable { Ok(()) } else { Err(self.no_replica("none is configured")) }
     }

@@ -229,7 +229,7 @@ impl Worker {
 pub(crate) fn is_ready(model: &Model) -> bool {
     let route = model.route();
     let servable = !route.variants.is_empty() || !model.routing().is_empty();
-    route.unavailable.is_none() && servable
+    servable && model.unavailable().is_none()
 }
 
 /// What a request's headers say of how to handle it. Of a header that comes more than once, the first counts.

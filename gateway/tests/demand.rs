@@ -231,12 +231,23 @@ async fn a_model_that_cannot_come_up_is_503_with_the_autoscalers_reason() {
     assert_eq!(answer.header("kferving-reason"), "load-failed");
     assert!(answer.json()["error"].as_str().unwrap().contains("unknown operator"), "{answer:?}");
     assert_eq!(post(&gateway).await.unwrap().header("kferving-reason"), "load-failed");
+    let client = TestClient::http1();
+    let ready = async || client.get(&gateway.url("/v2/models/digits/ready")).await;
+    let index = async || client.post(&gateway.url("/v2/repository/index"), "").await.json()[0].clone();
+    let answer = ready().await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((answer.json()["ready"].as_bool(), answer.header("kferving-reason")), (Some(false), "load-failed"));
+    let entry = index().await;
+    assert_eq!(entry["state"], "UNAVAILABLE");
+    assert!(entry["reason"].as_str().unwrap().contains("unknown operator"), "{entry}");
 
     autoscaler.say(Told::Model(ModelState { reason: String::new(), ..state })).await;
     let wrapper = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
     autoscaler.add("digits", "u1", wrapper.addr, 1).await;
     eventually("the replica is known", || replicas(&gateway) == 1).await;
     assert_eq!(post(&gateway).await.unwrap().status, StatusCode::OK);
+    assert_eq!(ready().await.status, StatusCode::OK);
+    assert_eq!(index().await["state"], "READY");
     gateway.stop().await;
 }
 

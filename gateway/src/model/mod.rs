@@ -239,12 +239,15 @@ impl Model {
 
     // === Picking ===
 
-    /// Why no request can be served, if so.
+    /// Why no request can be served, if so: never, or not before another attempt to bring it up may be made.
     pub(crate) fn unavailable(&self) -> Option<error::Error> {
-        let route = self.route.load();
-        let Unavailable { reason, message } = route.unavailable.as_ref()?;
-        let reason = error::Reason::of_unavailable(reason);
-        Some(error::Error::Unavailable { reason, message: message.clone(), retry_after: None })
+        if let Some(Unavailable { reason, message }) = &self.route.load().unavailable {
+            let reason = error::Reason::of_unavailable(reason);
+            return Some(error::Error::Unavailable { reason, message: message.clone(), retry_after: None });
+        }
+        let trouble = self.trouble(self.clock.now()).filter(|_| self.routing.load().is_empty())?;
+        let Trouble { reason, message, retry_after } = trouble;
+        Some(error::Error::Unavailable { reason, message, retry_after })
     }
 
     /// Takes a slot for a request, unless earlier ones wait or all are taken.

@@ -152,15 +152,18 @@ fn problems(status: &Status) -> Vec<String> {
     let mut problems = Vec::new();
     for model in &status.models {
         let of_variants = model.conditions.iter().filter(|condition| condition.type_ != condition_type::READY);
+        let mut told = Vec::new();
         for condition in of_variants.filter(|condition| condition.status != ConditionStatus::True) {
             let device = condition.type_.trim_end_matches("Ready").to_lowercase();
+            told.push(device.clone());
             problems.push(format!(
                 "{}/{} on {device}: {}: {}",
                 model.namespace, model.name, condition.reason, condition.message
             ));
         }
         for variant in &model.variants {
-            if let Some(problem) = &variant.problem {
+            // Where a condition came of it, that says the same.
+            if let Some(problem) = variant.problem.as_ref().filter(|_| !told.contains(&variant.device)) {
                 problems.push(format!("{}/{} on {}: {problem}", model.namespace, model.name, variant.device));
             }
         }

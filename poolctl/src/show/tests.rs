@@ -57,7 +57,11 @@ fn broken() -> ModelStatus {
     };
     ModelStatus {
         conditions: vec![failed("Ready"), failed("CpuReady")],
-        variants: vec![VariantStatus { device: "cpu".to_owned(), ..VariantStatus::default() }],
+        variants: vec![VariantStatus {
+            device: "cpu".to_owned(),
+            problem: Some("load-failed: no such file".to_owned()),
+            ..VariantStatus::default()
+        }],
         last_cold_start: None,
         ..model("broken", "text")
     }
