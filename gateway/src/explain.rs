@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::error::Reason;
 use crate::gateway::Gateway;
-use crate::model::{Model, ReplicaClass};
+use crate::model::{Model, ReplicaClass, Wanted};
 
 /// What the next request of a model would cost on each device, and which would get it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -103,8 +103,8 @@ impl Gateway {
         let now = self.inner.clock.now();
         let size = SizeBucket::of(request_bytes);
         let route = model.route();
-        let target = gateway_policy::target(route.objective, now + route.timeout, now);
-        let choice = model.choice(size, target, now);
+        let wanted = Wanted { size, deadline: now + route.timeout, is_timed: true };
+        let choice = model.choice(wanted, now);
         let routing = model.routing();
         let refusal = if routing.is_empty() { refusal(model, now) } else { None };
         let unchosen = refusal.as_ref().map_or(Reason::NoCapacity, |(reason, _)| *reason).as_str();
@@ -113,7 +113,7 @@ impl Gateway {
             name: name.to_owned(),
             generation: route.generation,
             request_bytes,
-            target_ms: target.as_secs_f64() * 1e3,
+            target_ms: model.aim(wanted, now).target.as_secs_f64() * 1e3,
             held: model.waiting(),
             devices: routing.classes.iter().map(|class| explain_class(model, class, size, now)).collect(),
             chosen: choice.map(|(_, device)| device.as_str()),

@@ -23,7 +23,7 @@ use crate::error::{Error, Reason};
 use crate::extent::Extent;
 use crate::gateway::Worker;
 use crate::hop_by_hop;
-use crate::model::{Model, Place, Unanswered};
+use crate::model::{Model, Place, Unanswered, Wanted};
 use crate::relay::{Deadline, EarlyEnd};
 use crate::replica::Activation;
 use crate::respond::{DEVICE, Protocol, REASON, REPLICA, SERVER_TIMING, refusal};
@@ -206,8 +206,10 @@ impl Inference {
         ticket: &mut Option<Ticket>,
         held: &mut Option<Duration>,
     ) -> Result<(Place, Moment), Error> {
+        let is_timed = self.wake == Wake::Yes && !self.is_stream;
+        let wanted = Wanted { size: admitted.size, deadline: admitted.deadline, is_timed };
         if ticket.is_none()
-            && let Some(place) = self.model.try_place(admitted.size, admitted.deadline, began)
+            && let Some(place) = self.model.try_place(wanted, began)
         {
             return Ok((place, began));
         }
@@ -216,7 +218,7 @@ impl Inference {
         }
         self.check_hope()?;
         let bytes = admitted.payload.bytes_kept();
-        let waiting = match self.model.hold(admitted.size, bytes, admitted.deadline, *ticket) {
+        let waiting = match self.model.hold(wanted, bytes, *ticket) {
             Ok(waiting) => waiting,
             Err(Refusal::Deadline) => return Err(Error::Deadline(admitted.timeout)),
             Err(Refusal::ShuttingDown) => return Err(Error::ShuttingDown),

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use gateway_policy::{
-    Class, Device, Health, Load, Moment, Replica, ServiceTimes, SizeBucket, Slot, Slots, pick, target,
-};
+use gateway_policy::{Aim, Class, Device, Health, Load, Moment, Replica, ServiceTimes, SizeBucket, Slot, Slots, pick};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -60,15 +58,16 @@ fn decide(criterion: &mut Criterion, name: &str, full: f64) {
         group.bench_function(BenchmarkId::from_parameter(replicas), |bencher| {
             bencher.iter(|| {
                 let now = black_box(Moment::from_micros(1_000_000));
-                let target = target(Some(Duration::from_millis(50)), now + Duration::from_secs(60), now);
+                let aim = Aim::new(Some(Duration::from_millis(50)), now + Duration::from_secs(60), now);
                 let size = SizeBucket::of(black_box(1000));
                 let classes = variants.iter().map(|variant| Class {
                     device: variant.device,
                     cost: variant.cost,
                     service_time: variant.service_times.estimate(size, now),
+                    wants_trial: variant.service_times.wants_trial(size, now),
                     replicas: &variant.replicas,
                 });
-                pick(classes, target, now, &mut rng)
+                pick(classes, aim, now, &mut rng)
             });
         });
         drop(busy);

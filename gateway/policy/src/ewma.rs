@@ -20,6 +20,11 @@ const PENALTY_FACTOR: f32 = 10.0;
 /// What a failure counts as at most.
 const PENALTY_LIMIT: Duration = Duration::from_mins(1);
 
+/// The age at which a cell's last sample says too little about the device to keep requests from it, and the least time
+/// between two trials of a cell: at one a minute, a device that stays too slow costs hardly any request its objective, and
+/// one that was slow once, or has recovered, is found within a minute.
+const TRIAL_AFTER: Duration = Duration::from_mins(1);
+
 /// A penalty below this many microseconds is dropped, so that the path of the successes writes to one cell only.
 const PENALTY_FLOOR_MICROS: f32 = 1.0;
 
@@ -41,6 +46,8 @@ pub struct ServiceTimes {
 struct Cell {
     answered: Mean,
     penalty: Mean,
+    /// Microseconds of the moment from which on a trial may begin.
+    next_trial: AtomicU64,
 }
 
 impl ServiceTimes {
@@ -79,6 +86,30 @@ impl ServiceTimes {
     #[must_use]
     pub fn is_measured(&self, size: SizeBucket) -> bool {
         self.cells[size.index()].answered.reading().samples > 0
+    }
+
+    /// Whether the estimate for this size class is a guess, or about as good as one: no request of it was answered or failed
+    /// within the last minute, and none was sent as a trial.
+    #[must_use]
+    pub fn wants_trial(&self, size: SizeBucket, now: Moment) -> bool {
+        let cell = &self.cells[size.index()];
+        let is_recent = |mean: &Mean| {
+            let reading = mean.reading();
+            reading.samples > 0 && reading.age(now) < TRIAL_AFTER
+        };
+        cell.next_trial.load(Relaxed) <= now.as_micros() && !is_recent(&cell.answered) && !is_recent(&cell.penalty)
+    }
+
+    /// A request is about to be sent as a trial; `false` when another was a moment before, so that this one must not be.
+    ///
+    /// That counts however the trial ends, also where nothing is recorded of it: as when its client leaves, or its deadline
+    /// passes before the device is known to be at fault.
+    #[must_use]
+    pub fn begin_trial(&self, size: SizeBucket, now: Moment) -> bool {
+        let cell = &self.cells[size.index()];
+        let next = (now + TRIAL_AFTER).as_micros();
+        let begin = |until: u64| (until <= now.as_micros()).then_some(next);
+        cell.next_trial.fetch_update(Relaxed, Relaxed, begin).is_ok()
     }
 
     /// A request was answered `latency` after it was sent to a replica under `load`.
@@ -144,6 +175,10 @@ struct Reading {
 const TICK_SHIFT: u32 = 14;
 const TICK_MASK: u32 = (1 << 24) - 1;
 
+/// Ticks that a clock reading may be older than the last sample by, when threads race: 16 s, far more than any thread is
+/// kept from running. What is that far short of a wrap counts as new, so it is also far below [`TRIAL_AFTER`].
+const RACE_TICKS: u32 = 1 << 10;
+
 impl Reading {
     const NONE: Self = Self { value: 0.0, tick: 0, samples: 0 };
 
@@ -158,7 +193,7 @@ impl Reading {
     /// The time since the last sample. A clock reading from before it, as threads that race give, counts as no time.
     fn age(self, now: Moment) -> Duration {
         let ticks = tick(now).wrapping_sub(self.tick) & TICK_MASK;
-        let ticks = if ticks > TICK_MASK / 2 { 0 } else { ticks };
+        let ticks = if ticks > TICK_MASK - RACE_TICKS { 0 } else { ticks };
         Duration::from_micros(u64::from(ticks) << TICK_SHIFT)
     }
 

@@ -29,6 +29,6 @@ pub use moment::Moment;
 pub use outlier::{EjectionPolicy, Health, Verdict};
 pub use pick::{Choice, Class, Pick, Reason, choose, pick};
 pub use retry::RetryBudget;
-pub use score::{Load, predict, target};
+pub use score::{Aim, Load, predict};
 pub use size_bucket::SizeBucket;
 pub use slots::{Replica, Slot, Slots};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use crate::{Device, Load, Moment, Replica, Slot, predict};
+use crate::{Aim, Device, Load, Moment, Replica, Slot, predict};
 
 /// Pairs of replicas of a class that are looked at before all of them are: with half of them full, fewer than one
 /// request in two hundred looks further.
@@ -20,6 +20,8 @@ pub struct Class<'a, R> {
     pub cost: f64,
     /// Of this request on an idle replica ([`crate::ServiceTimes::estimate`]).
     pub service_time: Duration,
+    /// Whether that is a guess, so that a request may be sent to find out ([`crate::ServiceTimes::wants_trial`]).
+    pub wants_trial: bool,
     /// The active replicas. None means that the class is cold.
     pub replicas: &'a [R],
 }
@@ -41,6 +43,8 @@ pub enum Reason {
     CheapestWithinTarget,
     /// None was predicted within the target.
     Fastest,
+    /// What is known of a cheaper class is a guess: this request measures it.
+    Trial,
     /// A class that would have been preferred has no active replica.
     ColdStandby,
     /// Nothing was scored: the route names its replicas itself.
@@ -49,8 +53,8 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics that register their label values beforehand.
-    pub const ALL: [Self; 5] =
-        [Self::OnlyCandidate, Self::CheapestWithinTarget, Self::Fastest, Self::ColdStandby, Self::Static];
+    pub const ALL: [Self; 6] =
+        [Self::OnlyCandidate, Self::CheapestWithinTarget, Self::Fastest, Self::Trial, Self::ColdStandby, Self::Static];
 
     /// The header and label value.
     #[must_use]
@@ -59,6 +63,7 @@ impl Reason {
             Self::OnlyCandidate => "only-candidate",
             Self::CheapestWithinTarget => "cheapest-within-target",
             Self::Fastest => "fastest",
+            Self::Trial => "trial",
             Self::ColdStandby => "cold-standby",
             Self::Static => "static",
         }
@@ -98,13 +103,13 @@ pub struct Pick<R: Replica> {
 /// Other threads take slots at the same time. Whoever loses a race for one chooses again, which ends: a race is lost
 /// only when another request won a slot, and when the last is gone [`choose`] finds none.
 #[expect(clippy::needless_pass_by_value, reason = "callers make the iterator in place")]
-pub fn pick<'a, R, C>(classes: C, target: Duration, now: Moment, rng: &mut impl Rng) -> Option<Pick<R>>
+pub fn pick<'a, R, C>(classes: C, aim: Aim, now: Moment, rng: &mut impl Rng) -> Option<Pick<R>>
 where
     R: Replica + Clone + 'a,
     C: Iterator<Item = Class<'a, R>> + Clone,
 {
     loop {
-        let (choice, replica) = decide(classes.clone(), target, now, rng)?;
+        let (choice, replica) = decide(classes.clone(), aim, now, rng)?;
         if let Ok(slot) = Slot::acquire(replica.clone()) {
             return Some(Pick { slot, choice });
         }
@@ -114,45 +119,63 @@ where
 /// Chooses a replica for a request and takes nothing; `None` when every slot of every replica is taken.
 ///
 /// In each class two replicas drawn at random are compared, and the one that would answer earlier is the candidate.
-/// Of the candidates predicted to answer within `target` the one of least cost is chosen; if there is none, the fastest.
+/// Of the candidates predicted to answer within the target the one of least cost is chosen; if there is none, the fastest.
 /// A replica that can serve now is never passed over for a class that is cold: the reason says when one would have been
 /// preferred.
+///
+/// A class that is never chosen is never measured, so a wrong guess would keep it from being chosen for ever. A cheaper
+/// class of which only a guess is known therefore gets the request as a trial, if its replica is idle and not ejected and
+/// by the guess the caller gets its answer in time. The caller tells the class's service times
+/// ([`crate::ServiceTimes::begin_trial`]), and chooses again where another request was first.
 ///
 /// A replica is eligible when it has a free slot and is not ejected. Where neither of two is, further pairs are drawn,
 /// and then all replicas of the class are looked at, so that none with a free slot is missed. In a class where all are
 /// ejected the ejections are ignored: a replica that may fail is better than none.
-pub fn choose<'a, R, C>(classes: C, target: Duration, now: Moment, rng: &mut impl Rng) -> Option<Choice>
+pub fn choose<'a, R, C>(classes: C, aim: Aim, now: Moment, rng: &mut impl Rng) -> Option<Choice>
 where
     R: Replica + 'a,
     C: Iterator<Item = Class<'a, R>>,
 {
-    decide(classes, target, now, rng).map(|(choice, _)| choice)
+    decide(classes, aim, now, rng).map(|(choice, _)| choice)
 }
 
-fn decide<'a, R, C>(classes: C, target: Duration, now: Moment, rng: &mut impl Rng) -> Option<(Choice, &'a R)>
+fn decide<'a, R, C>(classes: C, aim: Aim, now: Moment, rng: &mut impl Rng) -> Option<(Choice, &'a R)>
 where
     R: Replica + 'a,
     C: Iterator<Item = Class<'a, R>>,
 {
     let mut best: Option<(Candidate, usize, &'a R)> = None;
     let mut best_cold: Option<Candidate> = None;
+    let mut best_trial: Option<(Candidate, usize, &'a R)> = None;
     let mut candidates = 0;
     for (index, class) in classes.enumerate() {
         if class.replicas.is_empty() {
-            let candidate = Candidate::new(&class, Load::IDLE, index, target);
+            let candidate = Candidate::new(&class, Load::IDLE, index, aim.target);
             if best_cold.is_none_or(|best| candidate.beats(&best)) {
                 best_cold = Some(candidate);
             }
         } else if let Some((replica, load)) = eligible(class.replicas, now, rng) {
             candidates += 1;
-            let candidate = Candidate::new(&class, load, index, target);
+            let candidate = Candidate::new(&class, load, index, aim.target);
+            let reference = &class.replicas[replica];
+            let may_be_tried = class.wants_trial
+                && load.ahead == 0
+                && candidate.predicted <= aim.trial
+                && !reference.health().is_ejected(now);
+            if may_be_tried && best_trial.is_none_or(|(best, ..)| candidate.is_cheaper(&best)) {
+                best_trial = Some((candidate, replica, reference));
+            }
             if best.is_none_or(|(best, ..)| candidate.beats(&best)) {
-                best = Some((candidate, replica, &class.replicas[replica]));
+                best = Some((candidate, replica, reference));
             }
         }
     }
-    let (chosen, replica, reference) = best?;
-    let reason = if best_cold.is_some_and(|cold| cold.beats(&chosen)) {
+    let best = best?;
+    let trial = best_trial.filter(|(trial, ..)| trial.is_cheaper(&best.0));
+    let (chosen, replica, reference) = trial.unwrap_or(best);
+    let reason = if trial.is_some() {
+        Reason::Trial
+    } else if best_cold.is_some_and(|cold| cold.beats(&chosen)) {
         Reason::ColdStandby
     } else if candidates == 1 {
         Reason::OnlyCandidate
@@ -178,6 +201,10 @@ impl Candidate {
     fn new<R>(class: &Class<'_, R>, load: Load, index: usize, target: Duration) -> Self {
         let predicted = predict(class.service_time, load, Duration::ZERO);
         Self { class: index, cost: class.cost, predicted, within_target: predicted <= target }
+    }
+
+    fn is_cheaper(&self, other: &Self) -> bool {
+        self.cost.total_cmp(&other.cost).is_lt()
     }
 
     fn beats(&self, other: &Self) -> bool {

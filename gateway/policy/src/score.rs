@@ -43,12 +43,28 @@ pub fn predict(service_time: Duration, load: Load, activation: Duration) -> Dura
     scale(service_time, load.stretch()).saturating_add(activation)
 }
 
-/// What scoring aims at: the model's latency objective, or the time left to the deadline where that is less or there is
-/// no objective.
-#[must_use]
-pub fn target(objective: Option<Duration>, deadline: Moment, now: Moment) -> Duration {
-    let remaining = deadline.saturating_since(now);
-    objective.map_or(remaining, |objective| objective.min(remaining))
+/// What scoring aims at for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aim {
+    /// The model's latency objective, or the time left to the deadline where that is less or there is no objective.
+    pub target: Duration,
+    /// What a trial may be predicted to take: the time left to the deadline, or nothing for a request that may be none.
+    pub trial: Duration,
+}
+
+impl Aim {
+    /// Of a request that has to be answered by `deadline`.
+    #[must_use]
+    pub fn new(objective: Option<Duration>, deadline: Moment, now: Moment) -> Self {
+        let remaining = deadline.saturating_since(now);
+        Self { target: objective.map_or(remaining, |objective| objective.min(remaining)), trial: remaining }
+    }
+
+    /// The same for a request that is never a trial, because its answer would not tell a service time.
+    #[must_use]
+    pub const fn without_trial(self) -> Self {
+        Self { trial: Duration::ZERO, ..self }
+    }
 }
 
 /// `duration × factor` in whole microseconds, saturating where `Duration::mul_f64` would panic.
@@ -91,9 +107,13 @@ mod tests {
     #[test]
     fn the_target_is_the_objective_until_the_deadline_is_nearer() {
         let now = Moment::from_micros(1_000_000);
-        assert_eq!(target(Some(50 * MS), now + 60 * MS, now), 50 * MS);
-        assert_eq!(target(Some(50 * MS), now + 20 * MS, now), 20 * MS);
-        assert_eq!(target(None, now + 20 * MS, now), 20 * MS);
-        assert_eq!(target(Some(50 * MS), now - MS, now), Duration::ZERO);
+        let aim = |objective, deadline| {
+            let Aim { target, trial } = Aim::new(objective, deadline, now);
+            (target, trial)
+        };
+        assert_eq!(aim(Some(50 * MS), now + 60 * MS), (50 * MS, 60 * MS));
+        assert_eq!(aim(Some(50 * MS), now + 20 * MS), (20 * MS, 20 * MS));
+        assert_eq!(aim(None, now + 20 * MS), (20 * MS, 20 * MS));
+        assert_eq!(aim(Some(50 * MS), now - MS), (Duration::ZERO, Duration::ZERO));
     }
 }

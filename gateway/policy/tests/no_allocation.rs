@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_policy::{
-    Class, Device, EjectionPolicy, Health, Moment, Replica, RetryBudget, ServiceTimes, SizeBucket, Slot, Slots, pick,
+    Aim, Class, Device, EjectionPolicy, Health, Moment, Replica, RetryBudget, ServiceTimes, SizeBucket, Slot, Slots,
+    pick,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -66,9 +67,15 @@ fn a_decision_and_its_accounting_allocate_nothing() {
     for request in 0..1000 {
         let now = Moment::from_micros(request * 1000);
         budget.record_request(now);
-        let class =
-            Class { device: Device::Cpu, cost: 1.0, service_time: times.estimate(size, now), replicas: &replicas };
-        let picked = pick(std::iter::once(class), Duration::from_millis(50), now, &mut rng);
+        let class = Class {
+            device: Device::Cpu,
+            cost: 1.0,
+            service_time: times.estimate(size, now),
+            wants_trial: times.wants_trial(size, now),
+            replicas: &replicas,
+        };
+        let aim = Aim::new(None, now + Duration::from_millis(50), now);
+        let picked = pick(std::iter::once(class), aim, now, &mut rng);
         let picked = picked.expect("ten replicas are free");
         if request % 10 == 0 {
             times.record_failure(size, Duration::from_millis(1), now);

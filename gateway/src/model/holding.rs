@@ -3,35 +3,28 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use gateway_policy::{Hold, Moment, Outcome, Refusal, SizeBucket, Ticket};
+use gateway_policy::{Hold, Moment, Outcome, Refusal, Ticket};
 use tokio::sync::oneshot;
 
-use super::{Model, Place};
+use super::{Model, Place, Wanted};
 
 /// What a waiting request needs to be given a replica, and the way to tell it.
 pub(super) struct Waiter {
-    size: SizeBucket,
-    deadline: Moment,
+    wanted: Wanted,
     told: oneshot::Sender<Outcome<Place>>,
 }
 
 impl Model {
     /// Holds a request until a replica takes it.
-    pub(crate) fn hold(
-        self: &Arc<Self>,
-        size: SizeBucket,
-        bytes: u64,
-        deadline: Moment,
-        former: Option<Ticket>,
-    ) -> Result<Held, Refusal> {
+    pub(crate) fn hold(self: &Arc<Self>, wanted: Wanted, bytes: u64, former: Option<Ticket>) -> Result<Held, Refusal> {
         let (told, outcome) = oneshot::channel();
         let now = self.clock.now();
         let (ticket, waiting) = {
             let mut hold = self.hold.lock();
-            let waiter = Waiter { size, deadline, told };
+            let waiter = Waiter { wanted, told };
             let ticket = match former {
-                Some(ticket) => hold.rejoin(ticket, waiter, bytes, deadline).map(|()| ticket)?,
-                None => hold.join(waiter, bytes, deadline, now)?,
+                Some(ticket) => hold.rejoin(ticket, waiter, bytes, wanted.deadline).map(|()| ticket)?,
+                None => hold.join(waiter, bytes, wanted.deadline, now)?,
             };
             self.publish(&hold);
             (ticket, hold.len())
@@ -52,7 +45,7 @@ impl Model {
             let now = self.clock.now();
             let outcomes = {
                 let mut hold = self.hold.lock();
-                let outcomes = hold.release(now, |waiter| self.pick(waiter.size, waiter.deadline, now));
+                let outcomes = hold.release(now, |waiter| self.pick(waiter.wanted, now));
                 self.publish(&hold);
                 outcomes
             };

@@ -8,7 +8,7 @@ mod unanswered;
 
 pub(crate) use place::Place;
 pub(crate) use presence::PresenceReading;
-pub(crate) use routing::ReplicaClass;
+pub(crate) use routing::{ReplicaClass, Wanted};
 pub(crate) use unanswered::Unanswered;
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gateway_policy::{
-    Choice, Device, FailedRuns, Hold, HoldLimits, Moment, Pick, Reason, Replica as _, RetryBudget, ServiceTimes,
+    Aim, Choice, Device, FailedRuns, Hold, HoldLimits, Moment, Pick, Reason, Replica as _, RetryBudget, ServiceTimes,
     SizeBucket,
 };
 use parking_lot::Mutex;
@@ -251,33 +251,44 @@ impl Model {
     }
 
     /// Takes a slot for a request, unless earlier ones wait or all are taken.
-    pub(crate) fn try_place(self: &Arc<Self>, size: SizeBucket, deadline: Moment, now: Moment) -> Option<Place> {
+    pub(crate) fn try_place(self: &Arc<Self>, wanted: Wanted, now: Moment) -> Option<Place> {
         if self.waiting.load(Ordering::SeqCst) != 0 {
             return None;
         }
-        let (pick, reason) = self.pick(size, deadline, now)?;
+        let (pick, reason) = self.pick(wanted, now)?;
         Some(Place::new(pick, reason, self))
     }
 
-    fn pick(&self, size: SizeBucket, deadline: Moment, now: Moment) -> Option<(Pick<Arc<Replica>>, Reason)> {
-        let target = gateway_policy::target(self.route.load().objective, deadline, now);
+    fn pick(&self, wanted: Wanted, now: Moment) -> Option<(Pick<Arc<Replica>>, Reason)> {
+        let aim = self.aim(wanted, now);
         loop {
             let routing = self.routing.load();
-            let classes = routing.scored(&self.service_times, size, now);
-            let pick = gateway_policy::pick(classes, target, now, &mut rand::rng())?;
+            let classes = routing.scored(&self.service_times, wanted.size, now);
+            let pick = gateway_policy::pick(classes, aim, now, &mut rand::rng())?;
             // Closed after this snapshot was taken: the next one does not have it.
-            if !pick.slot.is_closed() {
-                let reason = if routing.single_static { Reason::Static } else { pick.choice.reason };
-                return Some((pick, reason));
+            if pick.slot.is_closed() {
+                continue;
             }
+            let is_trial = pick.choice.reason == Reason::Trial;
+            if is_trial && !self.service_times(pick.slot.spec.device).begin_trial(wanted.size, now) {
+                continue;
+            }
+            let reason = if routing.single_static { Reason::Static } else { pick.choice.reason };
+            return Some((pick, reason));
         }
     }
 
+    /// What scoring aims at for this request.
+    pub(crate) fn aim(&self, wanted: Wanted, now: Moment) -> Aim {
+        let aim = Aim::new(self.route.load().objective, wanted.deadline, now);
+        if wanted.is_timed { aim } else { aim.without_trial() }
+    }
+
     /// What [`Model::try_place`] would choose now, for people.
-    pub(crate) fn choice(&self, size: SizeBucket, target: Duration, now: Moment) -> Option<(Choice, Device)> {
+    pub(crate) fn choice(&self, wanted: Wanted, now: Moment) -> Option<(Choice, Device)> {
         let routing = self.routing.load();
-        let mut choice =
-            gateway_policy::choose(routing.scored(&self.service_times, size, now), target, now, &mut rand::rng())?;
+        let classes = routing.scored(&self.service_times, wanted.size, now);
+        let mut choice = gateway_policy::choose(classes, self.aim(wanted, now), now, &mut rand::rng())?;
         if routing.single_static {
             choice.reason = Reason::Static;
         }

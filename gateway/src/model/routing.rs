@@ -7,6 +7,15 @@ use gateway_policy::{Class, Device, Moment, ServiceTimes, SizeBucket};
 use crate::model_route::ModelRoute;
 use crate::replica::Replica;
 
+/// The request that a replica is wanted for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) size: SizeBucket,
+    pub(crate) deadline: Moment,
+    /// Whether the time of its answer is a service time: not that of statistics or of a stream.
+    pub(crate) is_timed: bool,
+}
+
 /// The replicas of a model on one device at one cost.
 pub(crate) struct ReplicaClass {
     pub(crate) device: Device,
@@ -56,13 +65,18 @@ impl Routing {
         size: SizeBucket,
         now: Moment,
     ) -> impl Iterator<Item = Class<'a, Arc<Replica>>> + Clone {
-        self.classes.iter().map(move |class| Class {
-            device: class.device,
-            cost: class.cost,
-            service_time: service_times[class.device.index()].estimate(size, now),
-            replicas: &class.replicas,
+        self.classes.iter().map(move |class| {
+            let service_times = &service_times[class.device.index()];
+            Class {
+                device: class.device,
+                cost: class.cost,
+                service_time: service_times.estimate(size, now),
+                wants_trial: service_times.wants_trial(size, now),
+                replicas: &class.replicas,
+            }
         })
     }
+
     pub(crate) fn replicas(&self) -> impl Iterator<Item = &Arc<Replica>> {
         self.classes.iter().flat_map(|class| &class.replicas)
     }

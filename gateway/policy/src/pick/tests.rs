@@ -5,12 +5,15 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+mod trials;
+
 use super::*;
 use crate::{EjectionPolicy, Health, Slots};
 
 const MS: Duration = Duration::from_millis(1);
 const NOW: Moment = Moment::from_micros(1_000_000);
 
+#[derive(Debug)]
 struct FakeReplica {
     slots: Slots,
     health: Health,
@@ -48,19 +51,24 @@ fn eject(replica: &FakeReplica) {
 }
 
 fn cpu(service_time: Duration, replicas: &[Arc<FakeReplica>]) -> Class<'_, Arc<FakeReplica>> {
-    Class { device: Device::Cpu, cost: 1.0, service_time, replicas }
+    Class { device: Device::Cpu, cost: 1.0, service_time, wants_trial: false, replicas }
 }
 
 fn gpu(service_time: Duration, replicas: &[Arc<FakeReplica>]) -> Class<'_, Arc<FakeReplica>> {
-    Class { device: Device::Gpu, cost: 12.0, service_time, replicas }
+    Class { device: Device::Gpu, cost: 12.0, service_time, wants_trial: false, replicas }
 }
 
 fn rng() -> SmallRng {
     SmallRng::seed_from_u64(7)
 }
 
+/// For a request whose deadline is as near as what it aims at.
+fn within(target: Duration) -> Aim {
+    Aim { target, trial: target }
+}
+
 fn reason(classes: &[Class<'_, Arc<FakeReplica>>], target: Duration) -> Option<(usize, Reason)> {
-    choose(classes.iter().copied(), target, NOW, &mut rng()).map(|choice| (choice.class, choice.reason))
+    choose(classes.iter().copied(), within(target), NOW, &mut rng()).map(|choice| (choice.class, choice.reason))
 }
 
 #[test]
@@ -111,7 +119,7 @@ fn a_cold_class_shows_in_the_reason_where_it_would_have_been_preferred() {
 fn the_prediction_is_that_of_the_chosen_replica() {
     let mut held = Held::new();
     let one = [busy(2, 1, &mut held)];
-    let choice = choose([cpu(10 * MS, &one)].into_iter(), 50 * MS, NOW, &mut rng()).unwrap();
+    let choice = choose([cpu(10 * MS, &one)].into_iter(), within(50 * MS), NOW, &mut rng()).unwrap();
     assert_eq!(choice.predicted, 15 * MS);
 }
 
@@ -122,8 +130,8 @@ fn of_two_the_less_loaded_is_chosen() {
     let mixed = [busy(1, 0, &mut held), busy(8, 1, &mut held)];
     for seed in 0..20 {
         let mut rng = SmallRng::seed_from_u64(seed);
-        assert_eq!(choose([cpu(MS, &pair)].into_iter(), MS, NOW, &mut rng).unwrap().replica, 1);
-        assert_eq!(choose([cpu(MS, &mixed)].into_iter(), MS, NOW, &mut rng).unwrap().replica, 0);
+        assert_eq!(choose([cpu(MS, &pair)].into_iter(), within(MS), NOW, &mut rng).unwrap().replica, 1);
+        assert_eq!(choose([cpu(MS, &mixed)].into_iter(), within(MS), NOW, &mut rng).unwrap().replica, 0);
     }
 }
 
@@ -134,7 +142,7 @@ fn two_choices_balance_far_better_than_one() {
     let replicas: Vec<_> = (0..REPLICAS).map(|_| idle(1000)).collect();
     let mut rng = rng();
     let held: Vec<_> =
-        (0..REQUESTS).map(|_| pick([cpu(MS, &replicas)].into_iter(), MS, NOW, &mut rng).unwrap()).collect();
+        (0..REQUESTS).map(|_| pick([cpu(MS, &replicas)].into_iter(), within(MS), NOW, &mut rng).unwrap()).collect();
     let most = replicas.iter().map(|replica| replica.slots.in_flight()).max().unwrap();
     let mean = u32::try_from(held.len() / REPLICAS).unwrap();
     // One random choice gives a maximum of about mean + 2.5 √mean = 31 here, two give mean + ln ln n / ln 2.
@@ -148,9 +156,9 @@ fn the_last_free_slot_of_a_thousand_replicas_is_found() {
     replicas.insert(617, idle(1));
     let mut rng = rng();
     for _ in 0..50 {
-        let pick = pick([cpu(MS, &replicas)].into_iter(), MS, NOW, &mut rng).unwrap();
+        let pick = pick([cpu(MS, &replicas)].into_iter(), within(MS), NOW, &mut rng).unwrap();
         assert_eq!(pick.choice.replica, 617);
-        assert!(super::pick([cpu(MS, &replicas)].into_iter(), MS, NOW, &mut rng).is_none());
+        assert!(super::pick([cpu(MS, &replicas)].into_iter(), within(MS), NOW, &mut rng).is_none());
     }
 }
 
@@ -160,12 +168,12 @@ fn ejections_are_ignored_where_they_would_leave_nobody() {
     for count in [1, 2, 5] {
         let replicas: Vec<_> = (0..count).map(|_| idle(1)).collect();
         replicas.iter().for_each(|replica| eject(replica));
-        assert!(choose([cpu(MS, &replicas)].into_iter(), MS, NOW, &mut rng()).is_some(), "{count}");
+        assert!(choose([cpu(MS, &replicas)].into_iter(), within(MS), NOW, &mut rng()).is_some(), "{count}");
     }
     let replicas = [busy(1, 1, &mut held), idle(1)];
     eject(&replicas[1]);
     assert!(
-        choose([cpu(MS, &replicas)].into_iter(), MS, NOW, &mut rng()).is_none(),
+        choose([cpu(MS, &replicas)].into_iter(), within(MS), NOW, &mut rng()).is_none(),
         "a healthy replica will be free soon: the request is held for it"
     );
 }
@@ -181,7 +189,8 @@ fn threads_that_race_for_slots_get_each_one_once() {
                 scope.spawn(move || {
                     let mut rng = SmallRng::seed_from_u64(seed);
                     let picks: Vec<_> =
-                        std::iter::from_fn(|| pick([cpu(MS, replicas)].into_iter(), MS, NOW, &mut rng)).collect();
+                        std::iter::from_fn(|| pick([cpu(MS, replicas)].into_iter(), within(MS), NOW, &mut rng))
+                            .collect();
                     let count = picks.len();
                     std::mem::forget(picks);
                     count
@@ -231,14 +240,16 @@ proptest! {
     #[test]
     fn picks_are_never_full_or_ejected_and_never_missed(
         (cpu_sketch, gpu_sketch) in (sketches(), sketches()),
-        times in (1u32..100, 1u32..100, 0u32..100),
+        times in (1u32..100, 1u32..100, 0u32..100, 0u32..100),
+        wants_trial in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let mut held = Held::new();
         let (cpus, gpus) = (build(&cpu_sketch, &mut held), build(&gpu_sketch, &mut held));
-        let (cpu_time, gpu_time, target) = times;
-        let classes = [cpu(cpu_time * MS, &cpus), gpu(gpu_time * MS, &gpus)];
-        let picked = pick(classes.into_iter(), target * MS, NOW, &mut SmallRng::seed_from_u64(seed));
+        let (cpu_time, gpu_time, target, left) = times;
+        let classes = [Class { wants_trial, ..cpu(cpu_time * MS, &cpus) }, gpu(gpu_time * MS, &gpus)];
+        let aim = Aim { target: target * MS, trial: (target + left) * MS };
+        let picked = pick(classes.into_iter(), aim, NOW, &mut SmallRng::seed_from_u64(seed));
         let exists = eligible_in(&cpu_sketch) || eligible_in(&gpu_sketch);
         prop_assert_eq!(picked.is_some(), exists);
         if let Some(picked) = picked {
@@ -247,8 +258,16 @@ proptest! {
             prop_assert!(sketch.taken < sketch.concurrency);
             prop_assert!(!sketch.ejected || sketches.iter().all(|sketch| sketch.ejected));
             prop_assert_eq!(picked.slot.load().ahead, sketch.taken);
-            prop_assert_eq!(picked.choice.reason == Reason::Fastest || picked.choice.predicted <= target * MS
-                || picked.choice.reason == Reason::OnlyCandidate || picked.choice.reason == Reason::ColdStandby, true);
+            let Choice { predicted, reason, class, .. } = picked.choice;
+            match reason {
+                Reason::CheapestWithinTarget => prop_assert!(predicted <= aim.target),
+                Reason::Trial => {
+                    prop_assert!(wants_trial && class == 0 && sketch.taken == 0 && !sketch.ejected);
+                    prop_assert!(predicted > aim.target && predicted <= aim.trial);
+                }
+                Reason::Fastest | Reason::OnlyCandidate | Reason::ColdStandby => {}
+                Reason::Static => prop_assert!(false, "the policy knows of no route"),
+            }
         }
     }
 }
