@@ -70,6 +70,9 @@ fn unreadable(what: &str) -> Error {
 
 /// The first message of a request, or as much of it as is there; of a compressed one, its beginning.
 fn message_of<'a>(body: &'a [u8], encoding: Option<&HeaderValue>) -> Result<Cow<'a, [u8]>, Error> {
+    if body.is_empty() {
+        return Err(Error::BadRequest("the request ended without a gRPC message".to_owned()));
+    }
     let (prefix, message) =
         body.split_at_checked(PREFIX_BYTES).ok_or_else(|| unreadable("is shorter than its length prefix"))?;
     match (prefix[0], encoding.map(HeaderValue::as_bytes)) {
@@ -245,6 +248,13 @@ mod tests {
     use flate2::read::{GzEncoder, ZlibEncoder};
 
     use super::*;
+
+    #[test]
+    fn a_call_that_ends_without_a_message_is_told_so() {
+        let refused = |body: &[u8]| target(body, None).unwrap_err().to_string();
+        assert_eq!(refused(b""), "the request ended without a gRPC message");
+        assert_eq!(refused(&[0; 3]), "the gRPC message is shorter than its length prefix");
+    }
 
     #[test]
     fn the_name_is_read_without_the_rest() {

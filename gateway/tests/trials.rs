@@ -45,6 +45,10 @@ fn served(answer: &Answer) -> (String, String) {
     (answer.header("kferving-device").to_owned(), answer.header("kferving-reason").to_owned())
 }
 
+fn unmeasured_gpu() -> (String, String) {
+    ("gpu".to_owned(), "cheapest-within-target".to_owned())
+}
+
 fn trial() -> (String, String) {
     ("cpu".to_owned(), "trial".to_owned())
 }
@@ -57,6 +61,7 @@ async fn a_cpu_that_is_fast_enough_serves_after_one_trial() {
     // On a machine that is busy enough the trial may take longer than the objective: then another gateway tries.
     for _ in 0..20 {
         let gateway = TestGateway::start(vec![on_both_devices(&cpu, &gpu)]);
+        assert_eq!(send(&gateway, &client).await, unmeasured_gpu());
         assert_eq!(send(&gateway, &client).await, trial());
         gateway.settles().await;
         let device = explained(&gateway).devices.into_iter().find(|device| device.device == "cpu").unwrap();
@@ -86,6 +91,7 @@ async fn a_cpu_that_is_too_slow_is_left_after_one_trial() {
     let gpu = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
     let gateway = TestGateway::start(vec![on_both_devices(&cpu, &gpu)]);
     let client = TestClient::http1();
+    assert_eq!(send(&gateway, &client).await, unmeasured_gpu());
     assert_eq!(send(&gateway, &client).await, trial());
     for _ in 0..20 {
         assert_eq!(send(&gateway, &client).await.0, "gpu");
@@ -104,6 +110,8 @@ async fn a_trial_that_ends_at_its_deadline_is_not_repeated() {
         ..on_both_devices(&cpu, &gpu)
     }]);
     let client = TestClient::http1();
+    assert_eq!(send(&gateway, &client).await, unmeasured_gpu());
+    gateway.settles().await;
     let lost = client.post(&gateway.url(INFER), "x").await;
     assert_eq!((lost.status, lost.header("kferving-reason")), (StatusCode::GATEWAY_TIMEOUT, "deadline"));
     cpu.behave(Behaviour::Echo(Duration::ZERO));
@@ -122,7 +130,10 @@ async fn what_is_no_run_of_the_model_is_no_trial() {
     let gateway = TestGateway::start(vec![on_both_devices(&cpu, &gpu)]);
     let client = TestClient::http1();
     let statistics = client.get(&gateway.url("/v2/models/digits/stats")).await;
-    assert_eq!(served(&statistics), ("gpu".to_owned(), "cheapest-within-target".to_owned()));
+    assert_eq!(served(&statistics), unmeasured_gpu());
+    assert_eq!(send(&gateway, &client).await, unmeasured_gpu());
+    let statistics = client.get(&gateway.url("/v2/models/digits/stats")).await;
+    assert_eq!(served(&statistics).0, "gpu");
     assert_eq!(send(&gateway, &client).await, trial());
     gateway.stop().await;
 }

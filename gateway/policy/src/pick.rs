@@ -125,8 +125,9 @@ where
 ///
 /// A class that is never chosen is never measured, so a wrong guess would keep it from being chosen for ever. A cheaper
 /// class of which only a guess is known therefore gets the request as a trial, if its replica is idle and not ejected and
-/// by the guess the caller gets its answer in time. The caller tells the class's service times
-/// ([`crate::ServiceTimes::begin_trial`]), and chooses again where another request was first.
+/// by the guess the caller gets its answer in time. It does so only where the class that it would have had was asked lately:
+/// of a model that is asked less often than a measurement counts, every request would be a trial. The caller tells the
+/// class's service times ([`crate::ServiceTimes::begin_trial`]), and chooses again where another request was first.
 ///
 /// A replica is eligible when it has a free slot and is not ejected. Where neither of two is, further pairs are drawn,
 /// and then all replicas of the class are looked at, so that none with a free slot is missed. In a class where all are
@@ -171,7 +172,7 @@ where
         }
     }
     let best = best?;
-    let trial = best_trial.filter(|(trial, ..)| trial.is_cheaper(&best.0));
+    let trial = best_trial.filter(|(trial, ..)| trial.is_cheaper(&best.0) && !best.0.is_guess);
     let (chosen, replica, reference) = trial.unwrap_or(best);
     let reason = if trial.is_some() {
         Reason::Trial
@@ -195,12 +196,14 @@ struct Candidate {
     cost: f64,
     predicted: Duration,
     within_target: bool,
+    is_guess: bool,
 }
 
 impl Candidate {
     fn new<R>(class: &Class<'_, R>, load: Load, index: usize, target: Duration) -> Self {
         let predicted = predict(class.service_time, load, Duration::ZERO);
-        Self { class: index, cost: class.cost, predicted, within_target: predicted <= target }
+        let within_target = predicted <= target;
+        Self { class: index, cost: class.cost, predicted, within_target, is_guess: class.wants_trial }
     }
 
     fn is_cheaper(&self, other: &Self) -> bool {

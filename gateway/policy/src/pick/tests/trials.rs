@@ -6,7 +6,7 @@ use crate::{ServiceTimes, SizeBucket};
 const SECOND: Duration = Duration::from_secs(1);
 const OBJECTIVE: Duration = Duration::from_millis(20);
 
-/// A model on one replica of each device, with what its requests have shown.
+/// A model on one replica of each device, with what its requests have shown: at first one on the GPU.
 struct FakeModel {
     replicas: [Arc<FakeReplica>; 2],
     times: [ServiceTimes; 2],
@@ -20,6 +20,7 @@ const GPU: usize = 1;
 impl FakeModel {
     fn new() -> Self {
         let times = Device::ALL.map(|device| ServiceTimes::new(ServiceTimes::default_prior(device)));
+        times[GPU].record_success(Self::size(), 2 * MS, Load::IDLE, NOW);
         Self { replicas: [idle(4), idle(4)], times, costs: [1.0, 12.0], now: NOW }
     }
 
@@ -133,8 +134,19 @@ fn a_device_that_nobody_used_for_days_is_tried() {
     model.times[CPU].record_success(FakeModel::size(), 300 * MS, Load::IDLE, model.now);
     for _ in 0..100 {
         model.now = model.now + Duration::from_hours(1);
+        model.times[GPU].record_success(FakeModel::size(), 2 * MS, Load::IDLE, model.now);
         assert_eq!(model.choose(model.aim()), (CPU, Reason::Trial));
     }
+}
+
+#[test]
+fn a_model_that_is_asked_seldom_has_no_trials() {
+    let mut model = FakeModel::new();
+    for _ in 0..10 {
+        model.now = model.now + 61 * SECOND;
+        assert_eq!(model.send([Some(40), Some(2)]), (GPU, Reason::CheapestWithinTarget));
+    }
+    assert_eq!(model.send([Some(40), Some(2)]), (CPU, Reason::Trial), "a second request within a minute");
 }
 
 #[test]
@@ -177,6 +189,6 @@ fn a_dearer_class_is_not_tried_for_a_cheaper_one() {
     assert_eq!(model.choose(model.aim()), (CPU, Reason::CheapestWithinTarget));
     let model = FakeModel::new();
     model.times[CPU].record_success(FakeModel::size(), 30 * MS, Load::IDLE, model.now);
-    model.times[GPU].record_success(FakeModel::size(), 40 * MS, Load::IDLE, model.now);
+    model.times[GPU].record_success(FakeModel::size(), 400 * MS, Load::IDLE, model.now);
     assert_eq!(model.choose(model.aim()), (CPU, Reason::Fastest));
 }
