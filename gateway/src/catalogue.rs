@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::body::ResponseBody;
 use crate::error::Error;
 use crate::model::Model;
-use crate::proxy::is_ready;
 use crate::respond::{self, Protocol, refusal};
 use crate::route::{Action, Route};
 use crate::table::{HostScope, Table};
@@ -72,14 +71,9 @@ pub(crate) fn of_model(model: &Model, version: Option<&str>, action: Action) -> 
 
 /// 200 where a request would be served, though it may have to wait for a replica; 503 that says why not.
 fn readiness(model: &Model) -> Response<ResponseBody> {
-    if is_ready(model) {
+    let Some(error) = model.unready() else {
         return respond::json(StatusCode::OK, &json!({ "name": model.key.name, "ready": true }));
-    }
-    let error = model.unavailable().unwrap_or_else(|| Error::Unavailable {
-        reason: crate::error::Reason::NoCapacity,
-        message: format!("model {} has no replica", model.key),
-        retry_after: None,
-    });
+    };
     let mut response = refusal(&error, Protocol::Rest);
     let body = json!({ "name": model.key.name, "ready": false, "error": error.to_string() });
     *response.body_mut() = ResponseBody::Own(Some(body.to_string().into()));
@@ -127,9 +121,8 @@ pub(crate) struct Indexed {
 
 /// The index; with `only_ready` of the models that requests can be sent to.
 pub(crate) fn indexed(table: &Table, scope: HostScope<'_>, namespace: Option<&str>, only_ready: bool) -> Vec<Indexed> {
-    let models = table.catalogue(scope, namespace).filter(|model| !only_ready || is_ready(model));
-    let entries = models.flat_map(|model| {
-        let error = model.unavailable();
+    let models = table.catalogue(scope, namespace).map(|model| (model, model.unready()));
+    let entries = models.filter(|(_, error)| !only_ready || error.is_none()).flat_map(|(model, error)| {
         let mut versions = versions(model);
         if versions.is_empty() {
             versions.push(String::new());
@@ -138,7 +131,7 @@ pub(crate) fn indexed(table: &Table, scope: HostScope<'_>, namespace: Option<&st
             name: model.key.name.clone(),
             namespace: table.is_ambiguous(&model.key.name).then(|| model.key.namespace.clone()),
             version,
-            state: if is_ready(model) { "READY" } else { "UNAVAILABLE" },
+            state: if error.is_none() { "READY" } else { "UNAVAILABLE" },
             reason: error.as_ref().map(ToString::to_string).unwrap_or_default(),
         })
     });

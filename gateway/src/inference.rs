@@ -257,8 +257,8 @@ impl Inference {
                 self.model.key
             )));
         }
-        if let Some(error) = self.model.unavailable() {
-            return Err(error);
+        if let Some(trouble) = self.model.trouble(self.now()) {
+            return Err(trouble.into());
         }
         if self.model.routing().scalable { Ok(()) } else { Err(self.no_replica("none is configured")) }
     }

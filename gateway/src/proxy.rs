@@ -227,9 +227,7 @@ impl Worker {
 
 /// Whether a request to the model would be served.
 pub(crate) fn is_ready(model: &Model) -> bool {
-    let route = model.route();
-    let servable = !route.variants.is_empty() || !model.routing().is_empty();
-    servable && model.unavailable().is_none()
+    model.unready().is_none()
 }
 
 /// What a request's headers say of how to handle it. Of a header that comes more than once, the first counts.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gateway::{ModelExplanation, ModelRoute};
 use gateway_policy::Device;
-use http::StatusCode;
+use http::{Request, StatusCode};
 use support::wrapper::{Behaviour, FakeWrapper};
 use support::{Answer, TestClient, TestGateway, static_model};
 
@@ -45,8 +45,24 @@ fn served(answer: &Answer) -> (String, String) {
     (answer.header("kferving-device").to_owned(), answer.header("kferving-reason").to_owned())
 }
 
-fn unmeasured_gpu() -> (String, String) {
-    ("gpu".to_owned(), "cheapest-within-target".to_owned())
+fn predicted_ms(gateway: &TestGateway, name: &str) -> f64 {
+    let device = explained(gateway).devices.into_iter().find(|device| device.device == name).unwrap();
+    assert!(device.measured);
+    device.predicted_ms
+}
+
+/// A gateway whose first request has shown a GPU that is fast: as long as a machine is busy enough that it was not, another.
+async fn beside_a_fast_gpu(cpu: &FakeWrapper, gpu: &FakeWrapper, client: &TestClient) -> TestGateway {
+    for _ in 0..20 {
+        let gateway = TestGateway::start(vec![on_both_devices(cpu, gpu)]);
+        assert_eq!(send(&gateway, client).await, ("gpu".to_owned(), "cheapest-within-target".to_owned()));
+        gateway.settles().await;
+        if predicted_ms(&gateway, "gpu") <= OBJECTIVE.as_secs_f64() * 1e3 {
+            return gateway;
+        }
+        gateway.stop().await;
+    }
+    panic!("no answer of the GPU within the objective");
 }
 
 fn trial() -> (String, String) {
@@ -60,13 +76,10 @@ async fn a_cpu_that_is_fast_enough_serves_after_one_trial() {
     let client = TestClient::http1();
     // On a machine that is busy enough the trial may take longer than the objective: then another gateway tries.
     for _ in 0..20 {
-        let gateway = TestGateway::start(vec![on_both_devices(&cpu, &gpu)]);
-        assert_eq!(send(&gateway, &client).await, unmeasured_gpu());
+        let gateway = beside_a_fast_gpu(&cpu, &gpu, &client).await;
         assert_eq!(send(&gateway, &client).await, trial());
         gateway.settles().await;
-        let device = explained(&gateway).devices.into_iter().find(|device| device.device == "cpu").unwrap();
-        assert!(device.measured);
-        let is_fast = device.predicted_ms <= OBJECTIVE.as_secs_f64() * 1e3;
+        let is_fast = predicted_ms(&gateway, "cpu") <= OBJECTIVE.as_secs_f64() * 1e3;
         if is_fast {
             let next = send(&gateway, &client).await;
             assert_eq!(next, ("cpu".to_owned(), "cheapest-within-target".to_owned()));
@@ -89,9 +102,8 @@ async fn a_cpu_that_is_fast_enough_serves_after_one_trial() {
 async fn a_cpu_that_is_too_slow_is_left_after_one_trial() {
     let cpu = FakeWrapper::start(Behaviour::Echo(Duration::from_millis(500)));
     let gpu = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
-    let gateway = TestGateway::start(vec![on_both_devices(&cpu, &gpu)]);
     let client = TestClient::http1();
-    assert_eq!(send(&gateway, &client).await, unmeasured_gpu());
+    let gateway = beside_a_fast_gpu(&cpu, &gpu, &client).await;
     assert_eq!(send(&gateway, &client).await, trial());
     for _ in 0..20 {
         assert_eq!(send(&gateway, &client).await.0, "gpu");
@@ -104,15 +116,11 @@ async fn a_cpu_that_is_too_slow_is_left_after_one_trial() {
 async fn a_trial_that_ends_at_its_deadline_is_not_repeated() {
     let cpu = FakeWrapper::start(Behaviour::Silent);
     let gpu = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
-    let gateway = TestGateway::start(vec![ModelRoute {
-        // More than a CPU is expected to take, too little to say that its replica is at fault.
-        timeout: Duration::from_millis(200),
-        ..on_both_devices(&cpu, &gpu)
-    }]);
     let client = TestClient::http1();
-    assert_eq!(send(&gateway, &client).await, unmeasured_gpu());
-    gateway.settles().await;
-    let lost = client.post(&gateway.url(INFER), "x").await;
+    let gateway = beside_a_fast_gpu(&cpu, &gpu, &client).await;
+    // More than a CPU is expected to take, too little to say that its replica is at fault.
+    let hasty = Request::post(gateway.url(INFER)).header("x-request-timeout", "0.2").body("x".into()).unwrap();
+    let lost = client.send(hasty).await;
     assert_eq!((lost.status, lost.header("kferving-reason")), (StatusCode::GATEWAY_TIMEOUT, "deadline"));
     cpu.behave(Behaviour::Echo(Duration::ZERO));
     for _ in 0..10 {
@@ -127,11 +135,8 @@ async fn a_trial_that_ends_at_its_deadline_is_not_repeated() {
 async fn what_is_no_run_of_the_model_is_no_trial() {
     let cpu = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
     let gpu = FakeWrapper::start(Behaviour::Echo(Duration::ZERO));
-    let gateway = TestGateway::start(vec![on_both_devices(&cpu, &gpu)]);
     let client = TestClient::http1();
-    let statistics = client.get(&gateway.url("/v2/models/digits/stats")).await;
-    assert_eq!(served(&statistics), unmeasured_gpu());
-    assert_eq!(send(&gateway, &client).await, unmeasured_gpu());
+    let gateway = beside_a_fast_gpu(&cpu, &gpu, &client).await;
     let statistics = client.get(&gateway.url("/v2/models/digits/stats")).await;
     assert_eq!(served(&statistics).0, "gpu");
     assert_eq!(send(&gateway, &client).await, trial());

@@ -147,7 +147,7 @@ pub enum Why {
     Substitute,
     /// Its minimum.
     Minimum,
-    /// Its maximum, which carries less than the load.
+    /// Its maximum: more was wanted, or it carries less than the load.
     Maximum,
     /// Its device is not available here.
     DeviceUnavailable,

@@ -100,16 +100,11 @@ impl ServiceTimes {
         cell.next_trial.load(Relaxed) <= now.as_micros() && !is_recent(&cell.answered) && !is_recent(&cell.penalty)
     }
 
-    /// A request is about to be sent as a trial; `false` when another was a moment before, so that this one must not be.
-    ///
-    /// That counts however the trial ends, also where nothing is recorded of it: as when its client leaves, or its deadline
-    /// passes before the device is known to be at fault.
-    #[must_use]
-    pub fn begin_trial(&self, size: SizeBucket, now: Moment) -> bool {
-        let cell = &self.cells[size.index()];
-        let next = (now + TRIAL_AFTER).as_micros();
-        let begin = |until: u64| (until <= now.as_micros()).then_some(next);
-        cell.next_trial.fetch_update(Relaxed, Relaxed, begin).is_ok()
+    /// A request is about to be sent as a trial. That counts however the trial ends, also where nothing is recorded of it: as
+    /// when its client leaves, or its deadline passes before the device is known to be at fault. Threads that chose at the
+    /// same instant each send theirs: to take one back would free its slot without a look at who waits for one.
+    pub fn begin_trial(&self, size: SizeBucket, now: Moment) {
+        self.cells[size.index()].next_trial.fetch_max((now + TRIAL_AFTER).as_micros(), Relaxed);
     }
 
     /// A request was answered `latency` after it was sent to a replica under `load`.

@@ -127,7 +127,7 @@ where
 /// class of which only a guess is known therefore gets the request as a trial, if its replica is idle and not ejected and
 /// by the guess the caller gets its answer in time. It does so only where the class that it would have had was asked lately:
 /// of a model that is asked less often than a measurement counts, every request would be a trial. The caller tells the
-/// class's service times ([`crate::ServiceTimes::begin_trial`]), and chooses again where another request was first.
+/// class's service times ([`crate::ServiceTimes::begin_trial`]).
 ///
 /// A replica is eligible when it has a free slot and is not ejected. Where neither of two is, further pairs are drawn,
 /// and then all replicas of the class are looked at, so that none with a free slot is missed. In a class where all are

@@ -60,6 +60,13 @@ pub(crate) struct Trouble {
     pub(crate) retry_after: Option<Duration>,
 }
 
+impl From<Trouble> for error::Error {
+    fn from(trouble: Trouble) -> Self {
+        let Trouble { reason, message, retry_after } = trouble;
+        Self::Unavailable { reason, message, retry_after }
+    }
+}
+
 /// One model.
 pub(crate) struct Model {
     pub(crate) key: ModelKey,
@@ -239,15 +246,29 @@ impl Model {
 
     // === Picking ===
 
-    /// Why no request can be served, if so: never, or not before another attempt to bring it up may be made.
+    /// Why no request can be served, whatever the replicas, if so.
     pub(crate) fn unavailable(&self) -> Option<error::Error> {
-        if let Some(Unavailable { reason, message }) = &self.route.load().unavailable {
-            let reason = error::Reason::of_unavailable(reason);
-            return Some(error::Error::Unavailable { reason, message: message.clone(), retry_after: None });
+        let route = self.route.load();
+        let Unavailable { reason, message } = route.unavailable.as_ref()?;
+        let reason = error::Reason::of_unavailable(reason);
+        Some(error::Error::Unavailable { reason, message: message.clone(), retry_after: None })
+    }
+
+    /// Why a request that came now would not be served, though it waited, if so.
+    pub(crate) fn unready(&self) -> Option<error::Error> {
+        if let Some(error) = self.unavailable() {
+            return Some(error);
         }
-        let trouble = self.trouble(self.clock.now()).filter(|_| self.routing.load().is_empty())?;
-        let Trouble { reason, message, retry_after } = trouble;
-        Some(error::Error::Unavailable { reason, message, retry_after })
+        if !self.routing.load().is_empty() {
+            return None;
+        }
+        let no_replica = || error::Error::Unavailable {
+            reason: error::Reason::NoCapacity,
+            message: format!("model {} has no replica", self.key),
+            retry_after: None,
+        };
+        let trouble = self.trouble(self.clock.now()).map(error::Error::from);
+        trouble.or_else(|| self.route.load().variants.is_empty().then(no_replica))
     }
 
     /// Takes a slot for a request, unless earlier ones wait or all are taken.
@@ -269,9 +290,8 @@ impl Model {
             if pick.slot.is_closed() {
                 continue;
             }
-            let is_trial = pick.choice.reason == Reason::Trial;
-            if is_trial && !self.service_times(pick.slot.spec.device).begin_trial(wanted.size, now) {
-                continue;
+            if pick.choice.reason == Reason::Trial {
+                self.service_times(pick.slot.spec.device).begin_trial(wanted.size, now);
             }
             let reason = if routing.single_static { Reason::Static } else { pick.choice.reason };
             return Some((pick, reason));

@@ -120,7 +120,9 @@ fn beside_kserve(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Re
         let (Some(ours), Some(theirs)) = (of("wrapper"), of("kserve")) else { continue };
         let rounds = ours.per_second.iter().zip(&theirs.per_second).filter(|(_, theirs)| **theirs > 0.0);
         let times: Vec<f64> = rounds.map(|(ours, theirs)| ours / theirs).collect();
-        report.ratio(format!("wrapper_to_kserve_{model}_{label}"), median(times.iter().copied()));
+        if !times.is_empty() {
+            report.ratio(format!("wrapper_to_kserve_{model}_{label}"), median(times.iter().copied()));
+        }
         if model == TINY && encoding == "JSON" {
             let (least, most) = confidence(&times);
             report.verdicts.push(Verdict::budget(
@@ -194,6 +196,8 @@ mod tests {
         assert_eq!(judged(TINY, &ways).ratios["wrapper_to_kserve_tiny_json"], 50.0);
         assert!(judged(TINY, &ways[..1]).ratios.is_empty());
         let failing = [ways[0].clone(), ("kserve JSON", measured(0.0, 0.0))];
-        assert!(judged(TINY, &failing).verdicts.iter().all(|verdict| !verdict.is_held()));
+        let silent = judged(TINY, &failing);
+        assert_eq!(silent.verdicts[0].standing, Standing::Unseen, "{:?}", silent.verdicts);
+        assert!(silent.ratios.is_empty());
     }
 }

@@ -10,20 +10,24 @@ use crate::{DataType, InferError, Tensor, TensorData};
 /// chooses would have text of any length written for it.
 const MAX_EMPTY_LISTS: usize = 1 << 20;
 
-/// Innermost lists that arrays nested by `shape` are made of; saturates. An extent of 0 ends the nesting: nothing is in its list.
-pub(crate) fn innermost_lists(shape: &[usize]) -> usize {
+/// Lists that arrays nested by `shape` are made of; saturates. An extent of 0 ends the nesting: nothing is in its list.
+pub(crate) fn lists(shape: &[usize]) -> usize {
     let depth = shape.iter().position(|extent| *extent == 0).unwrap_or(shape.len().saturating_sub(1));
-    shape[..depth].iter().fold(1, |lists: usize, extent| lists.saturating_mul(*extent))
+    let (_, lists) = shape[..depth].iter().fold((1, 1), |(inner, lists): (usize, usize), extent| {
+        let inner = inner.saturating_mul(*extent);
+        (inner, lists.saturating_add(inner))
+    });
+    lists
 }
 
 /// Refuses an output that would be written as more lists than it is worth.
 pub(crate) fn check_lists(tensor: &Tensor) -> Result<(), InferError> {
-    let lists = innermost_lists(&tensor.shape);
+    let lists = lists(&tensor.shape);
     if !tensor.shape.contains(&0) || lists <= MAX_EMPTY_LISTS {
         return Ok(());
     }
     Err(InferError::BadRequest(format!(
-        "output '{}' has no element, but shape {:?}: nested arrays would be {lists} empty lists, more than {MAX_EMPTY_LISTS}. Use the V2 protocol, which has the shape beside the data",
+        "output '{}' has no element, but shape {:?}: nested arrays would be {lists} lists of nothing, more than {MAX_EMPTY_LISTS}. Use the V2 protocol, which has the shape beside the data",
         tensor.name, tensor.shape
     )))
 }

@@ -11,5 +11,5 @@ mod walk;
 
 pub(crate) use decode::{decode, integers};
 pub(crate) use depth::check_depth;
-pub(crate) use encode::{check_lists, encode, innermost_lists, string};
+pub(crate) use encode::{check_lists, encode, lists, string};
 pub(crate) use syntax::object;

@@ -25,7 +25,7 @@ pub fn encode(response: &InferResponse, layout: V1Layout) -> Result<Bytes, Infer
 /// What the text of a V1 response is made of, about: bytes of elements and lists.
 #[must_use]
 pub fn extent(response: &InferResponse) -> usize {
-    let of = |output: &Tensor| output.data.bytes().saturating_add(json::innermost_lists(&output.shape));
+    let of = |output: &Tensor| output.data.bytes().saturating_add(json::lists(&output.shape));
     response.outputs.iter().map(of).fold(0, usize::saturating_add)
 }
 

@@ -131,11 +131,13 @@ fn the_shape_of_an_output_without_elements_does_not_make_text() {
         let outputs = vec![empty("y"), empty("z")];
         v1::encode(&response(outputs[..1].to_vec()), layout).and_then(|_| v1::encode(&response(outputs), layout))
     };
-    for shape in [[usize::MAX >> 1, 0, 1].as_slice(), &[1 << 11, 1 << 11, 0], &[3, usize::MAX >> 4, 0]] {
+    for shape in
+        [[usize::MAX >> 1, 0, 1].as_slice(), &[1 << 11, 1 << 11, 0], &[3, usize::MAX >> 4, 0], &[1 << 19, 1, 1, 1, 0]]
+    {
         for layout in [V1Layout::Columns, V1Layout::Rows(3)] {
             let error = encoded(shape, layout).unwrap_err();
             let text = error.to_string();
-            assert!(matches!(error, InferError::BadRequest(_)) && text.contains("empty lists"), "{text}");
+            assert!(matches!(error, InferError::BadRequest(_)) && text.contains("lists of nothing"), "{text}");
         }
     }
     assert_eq!(encoded(&[2, 0, 7], V1Layout::Columns).unwrap(), r#"{"predictions":{"y":[[],[]],"z":[[],[]]}}"#);

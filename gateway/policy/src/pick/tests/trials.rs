@@ -48,7 +48,7 @@ impl FakeModel {
     fn send(&mut self, answers: [Option<u32>; 2]) -> (usize, Reason) {
         let (class, reason) = self.choose(self.aim());
         if reason == Reason::Trial {
-            assert!(self.times[class].begin_trial(Self::size(), self.now));
+            self.times[class].begin_trial(Self::size(), self.now);
         }
         self.now = self.now + 20 * MS;
         match answers[class] {
@@ -115,8 +115,7 @@ fn a_failure_of_any_request_counts_as_a_look() {
 #[test]
 fn a_trial_of_which_nothing_is_recorded_is_not_repeated_at_once_either() {
     let mut model = FakeModel::new();
-    assert!(model.times[CPU].begin_trial(FakeModel::size(), model.now));
-    assert!(!model.times[CPU].begin_trial(FakeModel::size(), model.now), "of two at a time one is a trial");
+    model.times[CPU].begin_trial(FakeModel::size(), model.now);
     assert_eq!(model.trials(59 * SECOND, [Some(1), Some(2)]), 0);
     assert_eq!(model.trials(2 * SECOND, [Some(1), Some(2)]), 1);
 }
