@@ -208,7 +208,7 @@ impl Worker {
         };
         match method {
             GrpcMethod::ModelReady if version.is_none() || catalogue::knows_versions(&model) => {
-                return Ok(grpc::flag(is_ready(&model)));
+                return Ok(grpc::flag(model.unready().is_none()));
             }
             GrpcMethod::ModelMetadata => {
                 if let Some(response) = model.route().metadata.as_ref().map(grpc::model_metadata) {
@@ -223,11 +223,6 @@ impl Worker {
         let inference = Inference { worker, model, parts, asked, protocol, wake, is_stream, caller, started };
         Ok(inference.answer(Source::Read(payload), permit).await)
     }
-}
-
-/// Whether a request to the model would be served.
-pub(crate) fn is_ready(model: &Model) -> bool {
-    model.unready().is_none()
 }
 
 /// What a request's headers say of how to handle it. Of a header that comes more than once, the first counts.

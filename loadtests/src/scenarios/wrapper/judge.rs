@@ -120,16 +120,16 @@ fn beside_kserve(model: &str, ways: &BTreeMap<String, Measured>, report: &mut Re
         let (Some(ours), Some(theirs)) = (of("wrapper"), of("kserve")) else { continue };
         let rounds = ours.per_second.iter().zip(&theirs.per_second).filter(|(_, theirs)| **theirs > 0.0);
         let times: Vec<f64> = rounds.map(|(ours, theirs)| ours / theirs).collect();
-        if !times.is_empty() {
-            report.ratio(format!("wrapper_to_kserve_{model}_{label}"), median(times.iter().copied()));
+        let (times, (least, most), compared) = (median(times.iter().copied()), confidence(&times), times.len() as u64);
+        if compared > 0 {
+            report.ratio(format!("wrapper_to_kserve_{model}_{label}"), times);
         }
         if model == TINY && encoding == "JSON" {
-            let (least, most) = confidence(&times);
             report.verdicts.push(Verdict::budget(
                 format!("{model} {encoding}: at least {BUDGET_TO_KSERVE} times KServe's Python server"),
                 // A peer that answered nothing is no measure.
-                Standing::at_least(BUDGET_TO_KSERVE, confidence(&times)).over(answered_rounds(theirs)),
-                format!("{:.1} times (95 % confidence {least:.1} to {most:.1})", median(times.iter().copied())),
+                Standing::at_least(BUDGET_TO_KSERVE, (least, most)).over(compared),
+                format!("{times:.1} times (95 % confidence {least:.1} to {most:.1})"),
             ));
         }
     }
